@@ -1,0 +1,161 @@
+"""The folder that a phone gets: its layout, its manifest, its checksums.
+
+One table says which files there are; the making wing fills the folder, the
+proving wing reads it, and neither knows more of the other than this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.contract import Contract
+from models.errors import UserError
+
+MANIFEST = "manifest.json"
+CONTRACT = "contract.json"
+LABELS = "labels.txt"
+GOLDEN = "golden"
+REFERENCE = "reference"
+REPORT = "report.html"
+SCHEMA = 1
+
+Precision = Literal["float32", "float16", "int8"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table of formats.
+
+    Attributes:
+        key: its name on the command line.
+        path: its file or folder in the bundle.
+        precision: which gates it has to pass.
+        runtime: which runtime of the proving wing opens it.
+        extra: what the making of it needs beyond the core, or None.
+        use: one line that tells a person what to do with the file.
+    """
+
+    key: str
+    path: str
+    precision: Precision
+    runtime: str
+    extra: str | None
+    use: str
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("onnx", "model.onnx", "float32", "onnxruntime", None,
+           "the source of truth; runs in onnxruntime anywhere"),
+    Format("tflite-float32", "model_float32.tflite", "float32", "litert", None,
+           "Android CPU, where exactness matters more than size"),
+    Format("tflite-float16", "model_float16.tflite", "float16", "litert", None,
+           "Android GPU delegate; half the size"),
+    Format("tflite-int8", "model_int8.tflite", "int8", "litert", None,
+           "Android CPU: drop it into the app's assets; a quarter of the size"),
+    Format("saved-model", "saved_model", "float32", "tensorflow", "tensorflow",
+           "TensorFlow Serving and tf.lite.TFLiteConverter"),
+    Format("coreml", "Model.mlpackage", "float16", "coreml", "coreml",
+           "drag into Xcode; iOS 16 and later, Neural Engine"),
+    Format("coreml-float32", "Model_float32.mlpackage", "float32", "coreml", "coreml",
+           "iOS 16 and later, where exactness matters more than speed"),
+    Format("coreml-int8", "Model_int8.mlpackage", "int8", "coreml", "coreml",
+           "iOS 16 and later; int8 weights, a quarter of the size"),
+    Format("mlmodel", "Model.mlmodel", "float32", "coreml", "coreml",
+           "older iOS; the neuralnetwork format"),
+)  # fmt: skip
+BY_KEY = {row.key: row for row in FORMATS}
+
+
+class BundleError(UserError):
+    """A bundle that is missing, damaged or not one of ours."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the bundle: path relative to it with '/', sha256 (hex), size in bytes."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        root: the folder.
+        contract: what goes in and out of every artifact.
+        manifest: the parsed manifest.json.
+    """
+
+    root: Path
+    contract: Contract
+    manifest: dict[str, Any]
+
+    def formats(self) -> tuple[Format, ...]:
+        """The formats that this bundle says it holds, in the table's order."""
+        held = self.manifest["artifacts"]
+        return tuple(row for row in FORMATS if row.key in held)
+
+    def path(self, key: str) -> Path:
+        return self.root / BY_KEY[key].path
+
+    @property
+    def reference(self) -> Path:
+        """The checkpoint or ONNX file that the bundle was made from."""
+        return self.root / str(self.manifest["reference"])
+
+
+def open_bundle(root: Path) -> Bundle:
+    """Open a bundle by its manifest and contract; checksums are `verify`'s task.
+
+    Raises:
+        BundleError: no folder, no manifest, not JSON, another schema.
+    """
+    root = Path(root)
+    path = root / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"{root} is no bundle.",
+            f"it has no {MANIFEST}",
+            "point at the folder that 'exporter export' wrote",
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        known = manifest["schema"] == SCHEMA and set(manifest["artifacts"]) <= set(BY_KEY)
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise BundleError(
+            f"{path} cannot be read.", f"{error}", "export the model again"
+        ) from error
+    if not known:
+        raise BundleError(
+            f"{path} was written by another version of the exporter.",
+            "its schema or one of its formats is not known here",
+            "export the model again, or update the exporter",
+        )
+    return Bundle(root, Contract.load(root / CONTRACT), manifest)
+
+
+def hash_files(root: Path) -> list[FileEntry]:
+    """Every file below a folder except the manifest and the report, sorted by path."""
+    entries = []
+    for path in sorted(p for p in Path(root).rglob("*") if p.is_file()):
+        name = path.relative_to(root).as_posix()
+        if name in (MANIFEST, REPORT):
+            continue
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        entries.append(FileEntry(name, digest, path.stat().st_size))
+    return sorted(entries, key=lambda entry: entry.path)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())

@@ -1,0 +1,5 @@
+"""The roof."""
+
+
+def main() -> None:
+    """Entry point; the commands land here."""

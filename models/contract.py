@@ -1,0 +1,453 @@
+"""What goes into a classifier and what comes out of it, in one place.
+
+Every artifact takes raw RGB pixels and gives probabilities; everything between
+a photograph and those pixels, and between those probabilities and an answer, is
+written down here and travels with the weights to the phone. The classes are
+frozen and validated when they are made, so a contract that exists is sound.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from models.errors import UserError
+
+SCHEMA = 1
+OUTPUT_NAME = "probabilities"
+INPUT_NAME = "image"
+IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+Venomous = Literal["yes", "no", "unknown"]
+OutputActivation = Literal["softmax", "sigmoid"]
+
+
+class ContractError(UserError):
+    """A contract or label list that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class, in the order of the classifier's outputs.
+
+    Attributes:
+        name: what a person is shown; never empty, on one line.
+        scientific_name: the species' binomial, where there is one.
+        venomous: 'yes', 'no' or 'unknown'.
+    """
+
+    name: str
+    scientific_name: str | None = None
+    venomous: Venomous = "unknown"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ContractError(
+                "A label has no name.",
+                f"got {self.name!r}",
+                "give every class a name that is not empty",
+            )
+        if re.search(r"[\r\n\x00]", self.name):
+            raise ContractError(
+                f"The label {self.name!r} holds a line break.",
+                "labels.txt has one name a line",
+                "take the line break out",
+            )
+        if self.venomous not in get_args(Venomous):
+            raise ContractError(
+                f"The label {self.name!r} has venomous={self.venomous!r}.",
+                "it is one of: " + ", ".join(get_args(Venomous)),
+                "use 'unknown' where it is not known",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "scientific_name": self.scientific_name,
+            "venomous": self.venomous,
+        }
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-channel `(pixel - mean) / std`, in units of 8-bit pixel values (0..255)."""
+
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+    def __post_init__(self) -> None:
+        for what, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(math.isfinite(v) for v in values):
+                raise ContractError(
+                    f"normalization.{what} is {list(values)}.",
+                    "it holds three finite numbers, one a channel in the order red, green, blue",
+                    "for (pixel / 127.5 - 1) write mean and std as [127.5, 127.5, 127.5]",
+                )
+        if not all(v > 0 for v in self.std):
+            raise ContractError(
+                f"normalization.std is {list(self.std)}.",
+                "a channel cannot be divided by zero or a negative number",
+                "give the standard deviation in units of 0..255 pixels",
+            )
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photograph becomes the square of pixels that every artifact takes.
+
+    In this order: the EXIF orientation is applied, the shorter side is resized
+    to `resize_shorter_side` with Pillow's antialiased bilinear filter (the longer
+    side is `int(shorter_side * long / short)`), and the centre `height` x `width`
+    is cropped at offsets `round((side - crop) / 2)` (half to even). The pixels are RGB, uint8,
+    0..255, laid out NHWC `[1, height, width, 3]`; `normalization` happens inside
+    the model.
+    """
+
+    height: int = 224
+    width: int = 224
+    resize_shorter_side: int = 256
+    interpolation: Literal["bilinear"] = "bilinear"
+    antialias: Literal[True] = True
+    crop: Literal["center"] = "center"
+    exif: Literal["apply", "ignore"] = "apply"
+    color: Literal["RGB"] = "RGB"
+    layout: Literal["NHWC"] = "NHWC"
+    dtype: Literal["uint8"] = "uint8"
+    normalization: Normalization = field(default_factory=Normalization)
+
+    def __post_init__(self) -> None:
+        for what in ("height", "width", "resize_shorter_side"):
+            value = getattr(self, what)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+                raise ContractError(
+                    f"preprocessing.{what} is {value!r}.",
+                    "it is a whole number of pixels from 1 to 4096",
+                    "write the size that the model was trained on",
+                )
+        if self.resize_shorter_side < max(self.height, self.width):
+            raise ContractError(
+                f"The shorter side is resized to {self.resize_shorter_side}, "
+                f"the crop is {self.height} x {self.width}.",
+                "a crop larger than the resized picture would need padding",
+                "make resize_shorter_side at least as large as the crop",
+            )
+        fixed = {
+            "interpolation": ("bilinear",),
+            "antialias": (True,),
+            "crop": ("center",),
+            "exif": ("apply", "ignore"),
+            "color": ("RGB",),
+            "layout": ("NHWC",),
+            "dtype": ("uint8",),
+        }
+        for what, allowed in fixed.items():
+            if getattr(self, what) not in allowed:
+                raise ContractError(
+                    f"preprocessing.{what} is {getattr(self, what)!r}.",
+                    "this exporter knows: " + ", ".join(map(str, allowed)),
+                    "train with that rule, or export with the nearest and look at the accuracy",
+                )
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything an app has to know about a classifier.
+
+    Attributes:
+        labels: the classes in the order of the outputs, at least two, no name twice.
+        preprocessing: from a photograph to pixels.
+        activation: 'softmax' (exactly one class) or 'sigmoid' (any number of them).
+        not_sure_threshold: the answer is 'not sure' when the largest probability
+            is below it; in [0, 1].
+        name: what the model is called in the files' metadata.
+        architecture: the zoo's name for it, or 'onnx' for a file that came in.
+    """
+
+    labels: tuple[Label, ...]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    activation: OutputActivation = "softmax"
+    not_sure_threshold: float = 0.5
+    name: str = "classifier"
+    architecture: str = "onnx"
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2:
+            raise ContractError(
+                f"The contract has {len(self.labels)} label(s).",
+                "a classifier tells at least two classes apart",
+                "list every class, in the order of the model's outputs",
+            )
+        seen: set[str] = set()
+        for label in self.labels:
+            if label.name in seen:
+                raise ContractError(
+                    f"The label {label.name!r} is there twice.",
+                    "an app could not tell the two outputs apart",
+                    "give each class a name of its own",
+                )
+            seen.add(label.name)
+        if self.activation not in get_args(OutputActivation):
+            raise ContractError(
+                f"output.activation is {self.activation!r}.",
+                "it is one of: " + ", ".join(get_args(OutputActivation)),
+                "use softmax for one class out of many, sigmoid for any number of them",
+            )
+        threshold = self.not_sure_threshold
+        if not isinstance(threshold, int | float) or not 0.0 <= threshold <= 1.0:
+            raise ContractError(
+                f"output.not_sure_threshold is {threshold!r}.",
+                "probabilities lie between 0 and 1",
+                "0 never says 'not sure', 1 always does; 0.5 is the default",
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label names in output order."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def label_hash(self) -> str:
+        """sha256 (hex) over the labels with their attributes, in order."""
+        canonical = json.dumps(
+            [label.to_json() for label in self.labels],
+            ensure_ascii=False,
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        pre = self.preprocessing
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "architecture": self.architecture,
+            "input": {
+                "name": INPUT_NAME,
+                "height": pre.height,
+                "width": pre.width,
+                "layout": pre.layout,
+                "dtype": pre.dtype,
+                "color": pre.color,
+                "exif": pre.exif,
+                "resize_shorter_side": pre.resize_shorter_side,
+                "interpolation": pre.interpolation,
+                "antialias": pre.antialias,
+                "crop": pre.crop,
+            },
+            "normalization": {
+                "mean": list(pre.normalization.mean),
+                "std": list(pre.normalization.std),
+                "where": "inside the model",
+            },
+            "output": {
+                "name": OUTPUT_NAME,
+                "activation": self.activation,
+                "not_sure_threshold": self.not_sure_threshold,
+            },
+            "label_hash": self.label_hash,
+            "labels": [label.to_json() for label in self.labels],
+        }
+
+    def dumps(self) -> str:
+        """The JSON text of `contract.json`, the same bytes for the same contract."""
+        return json.dumps(self.to_json(), ensure_ascii=False, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Any) -> Contract:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ContractError: a key is missing or unknown, a value has the wrong type,
+                or the stored label hash is not that of the labels.
+        """
+        root = _Section(data, "contract")
+        schema = root.take("schema", int)
+        if schema != SCHEMA:
+            raise ContractError(
+                f"The contract has schema {schema}.",
+                f"this exporter reads schema {SCHEMA}",
+                "export the model again, or update the exporter",
+            )
+        given = root.section("input")
+        norm = root.section("normalization")
+        output = root.section("output")
+        given.take("name", str, INPUT_NAME)
+        norm.take("where", str, "")
+        output.take("name", str, OUTPUT_NAME)
+        normalization = Normalization(norm.numbers("mean"), norm.numbers("std"))
+        norm.done()
+        defaults = Preprocessing()
+        options = {
+            key: given.take(key, type(getattr(defaults, key)), getattr(defaults, key))
+            for key in ("layout", "dtype", "color", "exif", "interpolation", "antialias", "crop")
+        }
+        preprocessing = Preprocessing(
+            height=given.take("height", int),
+            width=given.take("width", int),
+            resize_shorter_side=given.take("resize_shorter_side", int),
+            normalization=normalization,
+            **options,
+        )
+        given.done()
+        contract = cls(
+            labels=labels_from_json(root.take("labels", list)),
+            preprocessing=preprocessing,
+            activation=output.take("activation", str),
+            not_sure_threshold=output.take("not_sure_threshold", (int, float), 0.5),
+            name=root.take("name", str, "classifier"),
+            architecture=root.take("architecture", str, "onnx"),
+        )
+        output.done()
+        stored = root.take("label_hash", str, contract.label_hash)
+        root.done()
+        if stored != contract.label_hash:
+            raise ContractError(
+                "The contract's label_hash does not match its labels.",
+                f"it says {stored[:12]}..., the labels give {contract.label_hash[:12]}...",
+                "the labels were edited by hand: remove label_hash to accept them as they are",
+            )
+        return contract
+
+    @classmethod
+    def loads(cls, text: str, origin: str = "contract") -> Contract:
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ContractError(
+                f"{origin} is not JSON.",
+                f"line {error.lineno}, column {error.colno}: {error.msg}",
+                "write it as exporter does: see contract.json in any dist folder",
+            ) from error
+        return cls.from_json(data)
+
+    @classmethod
+    def load(cls, path: Path) -> Contract:
+        return cls.loads(_read_text(path, "contract"), str(path))
+
+
+class _Section:
+    """A JSON object whose keys are taken one by one, so that none is overlooked."""
+
+    def __init__(self, data: Any, where: str) -> None:
+        if not isinstance(data, Mapping):
+            raise ContractError(
+                f"{where} is {type(data).__name__}, not an object.",
+                "a contract is a JSON object with named keys",
+                "see contract.json in any dist folder",
+            )
+        self._left = dict(data)
+        self._where = where
+
+    def take(self, key: str, kind: Any, default: Any = None) -> Any:
+        if key not in self._left:
+            if default is not None:
+                return default
+            raise ContractError(
+                f"{self._where} has no '{key}'.",
+                "the model cannot be used without knowing it",
+                f"add '{key}' to {self._where}",
+            )
+        value = self._left.pop(key)
+        wanted_number = kind is int or kind == (int, float)
+        if not isinstance(value, kind) or (wanted_number and isinstance(value, bool)):
+            raise ContractError(
+                f"{self._where}.{key} is {value!r}.",
+                f"a {type(value).__name__} was found where another type belongs",
+                "see contract.json in any dist folder",
+            )
+        return value
+
+    def section(self, key: str) -> _Section:
+        return _Section(self.take(key, Mapping), f"{self._where}.{key}")
+
+    def numbers(self, key: str) -> tuple[float, float, float]:
+        values = self.take(key, list)
+        if len(values) != 3 or not all(
+            isinstance(v, int | float) and not isinstance(v, bool) for v in values
+        ):
+            raise ContractError(
+                f"{self._where}.{key} is {values!r}.",
+                "it holds three numbers, one a channel in the order red, green, blue",
+                "write them in units of 0..255 pixels",
+            )
+        return (float(values[0]), float(values[1]), float(values[2]))
+
+    def done(self) -> None:
+        if self._left:
+            raise ContractError(
+                f"{self._where} has the unknown key(s): {', '.join(sorted(self._left))}.",
+                "a key that is silently ignored hides a mistake",
+                "remove or correct it",
+            )
+
+
+def labels_from_json(data: Sequence[Any]) -> tuple[Label, ...]:
+    """Labels from a JSON list of names or of objects with attributes."""
+    labels = []
+    for position, item in enumerate(data):
+        if isinstance(item, str):
+            labels.append(Label(item))
+            continue
+        section = _Section(item, f"labels[{position}]")
+        label = Label(
+            name=section.take("name", str),
+            scientific_name=section.take("scientific_name", (str, type(None)), "") or None,
+            venomous=section.take("venomous", str, "unknown"),
+        )
+        section.done()
+        labels.append(label)
+    return tuple(labels)
+
+
+def load_labels(path: Path) -> tuple[Label, ...]:
+    """Read a labels file: one name a line, or a JSON list of names or objects.
+
+    Raises:
+        ContractError: the file cannot be read, is empty or not well-formed.
+    """
+    text = _read_text(path, "labels file")
+    if path.suffix.lower() == ".json" or text.lstrip().startswith("["):
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ContractError(
+                f"{path} is not JSON.",
+                f"line {error.lineno}, column {error.colno}: {error.msg}",
+                "write a list of names, or of objects with name, scientific_name and venomous",
+            ) from error
+        if not isinstance(data, list):
+            raise ContractError(
+                f"{path} holds a JSON {type(data).__name__}.",
+                "labels are a list, in the order of the model's outputs",
+                "write a list of names, or of objects with name, scientific_name and venomous",
+            )
+        return labels_from_json(data)
+    lines = [line.strip() for line in text.splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise ContractError(f"{path} is empty.", "there are no labels in it", "one name a line")
+    return tuple(Label(line) for line in lines)
+
+
+def _read_text(path: Path, what: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ContractError(
+            f"The {what} {path} is not UTF-8.", str(error), "save it as UTF-8 text"
+        ) from error
+    except OSError as error:
+        raise ContractError(
+            f"The {what} {path} cannot be read.",
+            error.strerror or str(error),
+            "check the path",
+        ) from error
