@@ -69,22 +69,20 @@ class _Writer:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
         return output
 
-    def fused(self, node: Any, make: Callable[[str], object]) -> None:
+    def fused(self, node: Any, make: Callable[[str], object]) -> object:
         """Let `make` write its result, followed by the node's fused activation."""
         if node.fused is Fused.NONE:
-            make(node.output)
-            return
+            return make(node.output)
         raw = node.output + "/raw"
         make(raw)
-        self.clip(raw, node.output, 6.0 if node.fused is Fused.RELU6 else None)
+        return self.clip(raw, node.output, 6.0 if node.fused is Fused.RELU6 else None)
 
-    def clip(self, source: str, output: str, high: float | None) -> None:
+    def clip(self, source: str, output: str, high: float | None) -> str:
         if high is None:
-            self.op("Relu", [source], output)
-            return
+            return self.op("Relu", [source], output)
         low_name = self.constant(output + "/low", 0.0)
         high_name = self.constant(output + "/high", high)
-        self.op("Clip", [source, low_name, high_name], output)
+        return self.op("Clip", [source, low_name, high_name], output)
 
 
 def _per_channel(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

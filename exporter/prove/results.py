@@ -1,0 +1,151 @@
+"""What the proof found, as data: the tables, the page and the gates read only this."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from exporter.prove.runtimes.base import Evidence
+
+Status = Literal["passed", "failed", "not run"]
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One gate of one artifact.
+
+    Attributes:
+        name: e.g. 'max probability difference'.
+        value: what was measured.
+        limit: what it is held against.
+        passed: whether it holds.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image, as the reference and one artifact answered it.
+
+    Attributes:
+        image: path relative to the image folder, with '/'.
+        label: the true class name where it is known.
+        reference_top: index of the reference's largest probability.
+        top: index of the artifact's.
+        reference_probability: the reference's probability of its own top class.
+        probability: the artifact's probability of its own top class.
+        reference_margin: reference's first minus second largest probability.
+        max_difference: largest absolute probability difference over the classes.
+    """
+
+    image: str
+    label: str | None
+    reference_top: int
+    top: int
+    reference_probability: float
+    probability: float
+    reference_margin: float
+    max_difference: float
+
+
+@dataclass(frozen=True)
+class ArtifactResult:
+    """One artifact in one runtime against the reference.
+
+    Probability figures are absolute differences over all images and classes. Logit
+    figures come from the log-probabilities, centred per image (softmax cannot be
+    inverted further than up to a constant), over the classes whose probability the
+    file's number format can hold; None for sigmoid outputs saturated everywhere.
+
+    Attributes:
+        key: the format's key, see `bundle.FORMATS`.
+        runtime: name of the runtime, with `version` of its library.
+        evidence: 'run' or 'evaluated'.
+        status: 'not run' when the runtime or the file was absent, with `reason`.
+        accuracy, reference_accuracy: top-1 where labels are known, else None.
+        worst: the images with the largest differences, worst first.
+        flipped: the images whose top-1 changed.
+    """
+
+    key: str
+    path: str
+    precision: str
+    runtime: str
+    version: str
+    evidence: Evidence
+    status: Status
+    reason: str = ""
+    images: int = 0
+    max_probability_difference: float | None = None
+    mean_probability_difference: float | None = None
+    max_logit_difference: float | None = None
+    mean_logit_difference: float | None = None
+    logit_sqnr_db: float | None = None
+    top1_agreement: float | None = None
+    top5_agreement: float | None = None
+    accuracy: float | None = None
+    reference_accuracy: float | None = None
+    gates: tuple[GateCheck, ...] = ()
+    worst: tuple[ImageResult, ...] = ()
+    flipped: tuple[ImageResult, ...] = ()
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class LatencyResult:
+    """Interleaved wall times of one artifact, in milliseconds, batch 1.
+
+    Attributes:
+        key: the format's key, or 'torch' for the reference.
+        runs: how many were timed after the warm-up.
+        ratio: median over the reference's median in the same run.
+    """
+
+    key: str
+    runtime: str
+    runs: int
+    median_ms: float
+    p90_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One interleaved latency measurement.
+
+    Attributes:
+        device: the processor's name; always a desktop or CI machine, never a phone.
+    """
+
+    device: str
+    threads: int
+    warmup: int
+    results: tuple[LatencyResult, ...]
+    not_timed: tuple[tuple[str, str], ...] = ()  # (key, reason)
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """A whole parity run."""
+
+    model: str
+    reference: str  # e.g. 'torch eager 2.13.0' or 'onnxruntime 1.31.1 (the ONNX that came in)'
+    image_source: str
+    images: int
+    labelled: int
+    artifacts: tuple[ArtifactResult, ...]
+    latency: Latency | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def passed(self) -> bool:
+        """No gate failed, and at least one artifact was compared."""
+        compared = [a for a in self.artifacts if a.status != "not run"]
+        return bool(compared) and all(a.status == "passed" for a in compared)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"passed": self.passed, **asdict(self)}
