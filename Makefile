@@ -1,0 +1,96 @@
+# The two that matter: `make export` and `make test`. Both set up .venv by themselves, once.
+#
+# Your own model:  make export MODEL=my.pth CALIBRATION=photos/ LABELS=labels.txt [ARCH=mobilenet_v2]
+# More pip options: make setup PIP_FLAGS="..."   (an index with CPU builds of torch, for instance)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+PIP_FLAGS ?=
+OUT ?= dist
+RUN ?= runs/synthetic
+MODEL ?=
+CALIBRATION ?=
+LABELS ?=
+ARCH ?=
+CONTRACT ?=
+IMAGES ?=
+TRAIN_FLAGS ?=
+EXPORT_FLAGS ?=
+PYTEST_FLAGS ?=
+WORKERS ?= 2
+
+# Without MODEL, the built-in example: a classifier of drawn snakes, trained here.
+ifeq ($(MODEL),)
+MODEL_FILE := $(RUN)/checkpoint.safetensors
+CALIBRATION_DIR := $(if $(CALIBRATION),$(CALIBRATION),$(RUN)/data/train)
+IMAGES_DIR := $(if $(IMAGES),$(IMAGES),$(RUN)/data/validation)
+else
+MODEL_FILE := $(MODEL)
+CALIBRATION_DIR := $(CALIBRATION)
+IMAGES_DIR := $(IMAGES)
+endif
+
+.PHONY: help setup export train parity bench verify test test-all lint clean distclean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== Setting up $(VENV) (once; about two minutes) =="
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11 setup"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
+	  --constraint constraints.txt --editable '.[all,test,lint]'
+	@touch $@
+	@echo "== $(VENV) is ready =="
+
+setup: $(STAMP) ## build .venv from the constraints file
+
+$(RUN)/checkpoint.safetensors: | $(STAMP)
+	@echo "== No checkpoint yet: training one on drawn snakes (a few minutes) =="
+	$(BIN)/exporter train --synthetic --out $(RUN) $(TRAIN_FLAGS)
+
+train: $(STAMP) ## train on the built-in drawn snakes (again)
+	$(BIN)/exporter train --synthetic --out $(RUN) --force $(TRAIN_FLAGS)
+
+export: $(STAMP) $(if $(MODEL),,$(RUN)/checkpoint.safetensors) ## make dist/ and prove it (MODEL=... CALIBRATION=... LABELS=... for yours)
+	@echo "== Exporting $(MODEL_FILE) to $(OUT)/ =="
+	$(BIN)/exporter export $(MODEL_FILE) --out $(OUT) \
+	  $(if $(CALIBRATION_DIR),--calibration $(CALIBRATION_DIR)) \
+	  $(if $(IMAGES_DIR),--images $(IMAGES_DIR)) $(if $(ARCH),--arch $(ARCH)) \
+	  $(if $(LABELS),--labels $(LABELS)) $(if $(CONTRACT),--contract $(CONTRACT)) $(EXPORT_FLAGS)
+
+parity: $(STAMP) ## prove every file in dist/ against the model again
+	$(BIN)/exporter parity $(OUT) $(if $(IMAGES_DIR),--images $(IMAGES_DIR))
+
+verify: $(STAMP) ## checksums, labels and operators of every file in dist/
+	$(BIN)/exporter verify $(OUT)
+
+bench: $(STAMP) ## the figures in the README, measured here
+	$(BIN)/python -m tests.bench
+
+lint: $(STAMP) ## ruff, mypy and the layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## lint, then the tests
+	$(BIN)/pytest -n $(WORKERS) -m "not slow" $(PYTEST_FLAGS)
+
+test-all: lint ## the same with the slow, wide sweeps
+	$(BIN)/pytest -n $(WORKERS) $(PYTEST_FLAGS)
+
+clean: ## remove dist/ and caches; keeps .venv and runs/
+	rm -rf $(OUT) .exporter-cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+distclean: clean ## remove .venv and runs/ too
+	rm -rf $(VENV) runs
