@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 _AT_FDCWD = -100
@@ -54,11 +55,25 @@ def put_in_place(finished: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+@dataclass
+class Staging:
+    """A folder in the making.
+
+    Attributes:
+        folder: where to write.
+        target: where it will appear; may be changed until the block ends.
+    """
+
+    folder: Path
+    target: Path
+
+
 @contextlib.contextmanager
-def beside(target: Path) -> Iterator[Path]:
+def beside(target: Path) -> Iterator[Staging]:
     """A fresh folder next to `target`, renamed to it when the block ends well.
 
-    Leftovers of runs that were killed are removed first.
+    Leftovers of runs that were killed are removed first; when the block raises,
+    the new folder is removed and `target` stays as it was.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +84,9 @@ def beside(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=target.parent))
     try:
         folder.chmod(0o755)
-        yield folder
-        put_in_place(folder, target)
+        staging = Staging(folder, target)
+        yield staging
+        put_in_place(folder, staging.target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,0 +1,1 @@
+"""The stages of an export, in order: check, onnx, calibrate, formats, prove, report."""

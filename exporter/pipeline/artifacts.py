@@ -1,0 +1,104 @@
+"""One function a group of formats: from model.onnx to files in a folder.
+
+Each is a plain function of paths, so that the slow ones can run in processes of
+their own, beside each other, and TensorFlow and coremltools never share one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from exporter import bundle
+from models.contract import Contract
+
+RECORD = "record.json"
+
+# The libraries whose versions decide what a format's bytes are.
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "litert": ("onnx", "onnxruntime", "ai-edge-litert", "flatbuffers", "numpy"),
+    "tensorflow": ("onnx", "tensorflow-cpu", "tensorflow", "numpy"),
+    "coreml": ("onnx", "coremltools", "numpy"),
+    "onnxruntime": ("onnx",),
+}
+
+
+def warm_up(module: str) -> None:
+    """Import a heavy library while another process still makes model.onnx."""
+    importlib.import_module(module)
+
+
+def make(key: str, onnx: Path, contract_text: str, pixels: Path | None, folder: Path) -> None:
+    """Write one artifact, and beside it a small record of how it was made.
+
+    Args:
+        key: the format's key.
+        onnx: model.onnx.
+        contract_text: the contract's JSON.
+        pixels: the decoded calibration images (.npy) where the format needs them.
+        folder: an empty folder to write into.
+    """
+    started = time.perf_counter()
+    row = bundle.BY_KEY[key]
+    record = _MAKERS[row.runtime](row, onnx, Contract.loads(contract_text), pixels, folder)
+    record["seconds"] = round(time.perf_counter() - started, 3)
+    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def _make_tflite(
+    row: bundle.Format, onnx: Path, contract: Contract, pixels: Path | None, folder: Path
+) -> dict[str, object]:
+    from exporter.convert import passes
+    from exporter.convert.from_onnx import read_graph
+    from exporter.convert.targets import tflite
+
+    graph = passes.standard(read_graph(onnx))
+    path = folder / row.path
+    if row.precision != "int8":
+        tflite.write(graph, contract, path, row.precision)
+        return {"minimum_runtime": tflite.minimum_runtime(path)}
+    from exporter.convert.quantize.calibrate import calibrate
+    from exporter.pipeline.pixels import stream
+
+    assert pixels is not None, "int8 is not chosen without calibration images"
+    plan = calibrate(graph, stream(pixels))
+    written = time.perf_counter()
+    tflite.write(graph, contract, path, "int8", plan)
+    return {
+        "minimum_runtime": tflite.minimum_runtime(path),
+        "calibration": dict(plan.record),
+        "write_seconds": round(time.perf_counter() - written, 3),
+    }
+
+
+def _make_saved_model(
+    row: bundle.Format, onnx: Path, contract: Contract, pixels: Path | None, folder: Path
+) -> dict[str, object]:
+    from exporter.convert import passes
+    from exporter.convert.from_onnx import read_graph
+    from exporter.convert.targets import saved_model
+
+    saved_model.write(passes.standard(read_graph(onnx)), contract, folder / row.path)
+    return {}
+
+
+def _make_coreml(
+    row: bundle.Format, onnx: Path, contract: Contract, pixels: Path | None, folder: Path
+) -> dict[str, object]:
+    from exporter.convert import passes
+    from exporter.convert.from_onnx import read_graph
+    from exporter.convert.targets import coreml
+
+    coreml.write(passes.standard(read_graph(onnx)), contract, folder / row.path, row.precision)
+    return {}
+
+
+Maker = Callable[[bundle.Format, Path, Contract, Path | None, Path], dict[str, object]]
+_MAKERS: dict[str, Maker] = {
+    "litert": _make_tflite,
+    "tensorflow": _make_saved_model,
+    "coreml": _make_coreml,
+}

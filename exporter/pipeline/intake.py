@@ -1,0 +1,175 @@
+"""Open what the user brought, whatever kind it is, before any long work."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter import bundle
+from exporter.pipeline.request import ExportRequest, RequestError
+from models.contract import Contract, ContractError, load_labels
+from models.errors import UserError
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A model that has been opened and checked.
+
+    Attributes:
+        contract: with the request's overrides applied.
+        checkpoint: `models.checkpoint.Checkpoint`, or None for an ONNX file.
+        reference: its path inside the bundle.
+        write_reference: writes it to a path.
+        write_onnx: writes model.onnx to a path.
+        packages: the libraries whose versions decide what write_onnx gives.
+    """
+
+    contract: Contract
+    checkpoint: Any
+    reference: str
+    write_reference: Callable[[Path], None]
+    write_onnx: Callable[[Path], None]
+    packages: tuple[str, ...]
+
+
+def take_in(request: ExportRequest) -> Intake:
+    """Open the model and settle its contract.
+
+    Raises:
+        UserError: a missing or damaged file, labels that do not match, a missing
+            contract, an unsupported operator (all of them listed), a missing extra.
+    """
+    if not request.model.exists():
+        raise RequestError(f"{request.model} does not exist.", "", "check the path of the model")
+    if request.model.is_dir():
+        raise RequestError(
+            f"{request.model} is a folder.",
+            "a model is a file: a checkpoint, a PyTorch state_dict or an ONNX file",
+            "name the file in it",
+        )
+    if request.model.suffix.lower() == ".onnx":
+        return _take_onnx(request)
+    return _take_checkpoint(request)
+
+
+def _take_checkpoint(request: ExportRequest) -> Intake:
+    from models import checkpoint as checkpoints
+
+    if request.contract is not None:
+        raise RequestError(
+            "--contract goes with an ONNX file.",
+            "a checkpoint carries its contract, a state_dict gets one from --arch and --labels",
+            "leave --contract away",
+        )
+    if request.architecture is None and request.labels is None:
+        found = checkpoints.load_checkpoint(request.model)
+    elif request.architecture is None or request.labels is None:
+        raise RequestError(
+            "--arch and --labels go together.",
+            "a bare state_dict says neither what it is nor what its classes are called",
+            "give both, e.g. --arch mobilenet_v2 --labels labels.txt",
+        )
+    else:
+        labels = (
+            checkpoints.imagenet_labels()
+            if request.labels == "imagenet"
+            else load_labels(Path(request.labels))
+        )
+        found = checkpoints.load_state_dict_file(
+            request.model,
+            request.architecture,
+            labels,
+            options=dict(request.options),
+            resize_shorter_side=request.resize_shorter_side,
+        )
+    found = dataclasses.replace(found, contract=override(found.contract, request))
+
+    def write_reference(path: Path) -> None:
+        checkpoints.save_checkpoint(found, path)
+
+    def write_onnx(path: Path) -> None:
+        from exporter.convert.to_onnx import export_checkpoint
+
+        export_checkpoint(found, path)
+
+    return Intake(
+        found.contract,
+        found,
+        f"{bundle.REFERENCE}/checkpoint.safetensors",
+        write_reference,
+        write_onnx,
+        ("torch", "torchvision", "onnx", "onnxscript", "onnxsim"),
+    )
+
+
+def _take_onnx(request: ExportRequest) -> Intake:
+    for flag, value in (("--arch", request.architecture), ("--labels", request.labels)):
+        if value is not None:
+            raise RequestError(
+                f"{flag} goes with a PyTorch state_dict.",
+                "an ONNX file is described by --contract, or carries its contract itself",
+                f"leave {flag} away; the labels stand in the contract",
+            )
+    if request.contract is not None:
+        contract = Contract.load(request.contract)
+    else:
+        contract = contract_in_onnx(request.model)
+    contract = override(contract, request)
+
+    def write_reference(path: Path) -> None:
+        shutil.copyfile(request.model, path)
+
+    def write_onnx(path: Path) -> None:
+        from exporter.convert.to_onnx import adopt_onnx
+
+        adopt_onnx(request.model, contract, path)
+
+    return Intake(
+        contract,
+        None,
+        f"{bundle.REFERENCE}/model.onnx",
+        write_reference,
+        write_onnx,
+        ("onnx", "onnxsim"),
+    )
+
+
+def contract_in_onnx(path: Path) -> Contract:
+    """The contract that an ONNX file of ours carries in its metadata.
+
+    Raises:
+        ContractError: there is none.
+        UserError: the file is no ONNX model.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf raises its own DecodeError, without a common base
+        raise UserError(f"{path} is not an ONNX model.", str(error), "export it again") from error
+    for entry in model.metadata_props:
+        if entry.key == "contract":
+            return Contract.loads(entry.value, f"the contract inside {path}")
+    raise ContractError(
+        f"{path} carries no contract.",
+        "an ONNX file alone says neither how pixels were normalized nor what the classes are",
+        "give --contract contract.json; see the README for one to start from",
+    )
+
+
+def override(contract: Contract, request: ExportRequest) -> Contract:
+    """The contract with what the flags change."""
+    changes: dict[str, Any] = {}
+    if request.threshold is not None:
+        changes["not_sure_threshold"] = request.threshold
+    if request.name is not None:
+        changes["name"] = request.name
+    if request.resize_shorter_side is not None:
+        changes["preprocessing"] = dataclasses.replace(
+            contract.preprocessing, resize_shorter_side=request.resize_shorter_side
+        )
+    return dataclasses.replace(contract, **changes) if changes else contract

@@ -1,0 +1,156 @@
+"""What the user asked for, and the checks that need no long work."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from exporter import bundle
+from models.errors import MissingExtraError, UserError
+
+CALIBRATION_LIMIT = 100
+FEW_IMAGES = 16
+_IMPORT_OF_EXTRA = {"coreml": "coremltools", "tensorflow": "tensorflow", "torch": "torch"}
+
+
+class RequestError(UserError):
+    """Flags or folders that do not go together."""
+
+
+class Progress(Protocol):
+    """How a stage tells the person how far it is."""
+
+    def start(self, stage: str, total: int | None = None) -> None:
+        """A stage begins; `total` steps where their number is known."""
+
+    def advance(self) -> None:
+        """One step of the current stage is done."""
+
+    def done(self, note: str = "") -> None:
+        """The current stage is finished."""
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Everything that `exporter export` was asked.
+
+    Attributes:
+        model: a checkpoint, a bare state_dict (with `architecture` and `labels`) or
+            an ONNX file (with `contract` unless it carries one).
+        out: the bundle's folder.
+        formats: keys of `bundle.FORMATS`; None for all that can be made here.
+        labels: a file, or 'imagenet'.
+        calibration: images for the int8 ranges, flat or in class folders.
+        images: images for the proof; the calibration images where it is None.
+        options: parameters of the architecture, e.g. its width multiplier.
+        resize_shorter_side: overrides the contract's resize rule.
+        threshold: overrides the contract's 'not sure' threshold.
+        force: replace an output folder that no export wrote.
+        cache: folder of finished stages; None keeps none.
+        golden: how many images to keep with their expected answers.
+    """
+
+    model: Path
+    out: Path
+    formats: tuple[str, ...] | None = None
+    architecture: str | None = None
+    labels: str | None = None
+    contract: Path | None = None
+    calibration: Path | None = None
+    calibration_limit: int = CALIBRATION_LIMIT
+    images: Path | None = None
+    images_limit: int | None = None
+    options: Mapping[str, int | float] = field(default_factory=dict)
+    resize_shorter_side: int | None = None
+    threshold: float | None = None
+    name: str | None = None
+    force: bool = False
+    cache: Path | None = None
+    threads: int = 1
+    latency_runs: int = 50
+    evaluated_limit: int | None = 8
+    gates: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The formats that will be made, and why the others will not."""
+
+    formats: tuple[bundle.Format, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def choose_formats(
+    asked: tuple[str, ...] | None,
+    has_calibration: bool,
+    installed: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None,
+) -> Chosen:
+    """Decide what is made here.
+
+    A format asked for by name that cannot be made is an error; without names,
+    everything that can be made is, and the rest is listed with its reason.
+
+    Raises:
+        RequestError: an unknown format, or int8 without calibration images.
+        MissingExtraError: a format asked for by name needs an extra.
+    """
+    if asked is not None:
+        unknown = [key for key in asked if key not in bundle.BY_KEY]
+        if unknown or not asked:
+            raise RequestError(
+                f"Unknown format: {', '.join(unknown) or '(none)'}.",
+                "the formats are " + ", ".join(bundle.BY_KEY),
+                "name one or more of them, separated by commas",
+            )
+    made, left_out = [], []
+    for row in bundle.FORMATS:
+        if asked is not None and row.key not in asked and row.key != "onnx":
+            continue
+        needs = _IMPORT_OF_EXTRA[row.extra] if row.extra else None
+        if needs and not installed(needs):
+            if asked is not None:
+                raise MissingExtraError(needs, str(row.extra), f"Writing {row.path}")
+            left_out.append((row.key, f"needs: pip install 'exporter[{row.extra}]'"))
+        elif row.key == "tflite-int8" and not has_calibration:
+            if asked is not None:
+                raise RequestError(
+                    "tflite-int8 was asked for without calibration images.",
+                    "the ranges of int8 activations are measured on real images",
+                    "add --calibration DIR with about 100 photographs like those in use",
+                )
+            left_out.append((row.key, "needs: --calibration DIR (about 100 photographs)"))
+        else:
+            made.append(row)
+    return Chosen(tuple(made), tuple(left_out))
+
+
+def check_out(out: Path, force: bool) -> None:
+    """Refuse to replace anything that no export wrote.
+
+    Raises:
+        RequestError: `out` is a file, or a folder that is neither empty nor a bundle.
+    """
+    if not out.exists():
+        if out.is_symlink():
+            raise RequestError(f"{out} is a dangling link.", "", "remove it")
+        return
+    if not out.is_dir():
+        raise RequestError(
+            f"{out} is in the way.", "it is a file", "choose another --out or move it"
+        )
+    if out.resolve() in (Path.cwd().resolve(), Path.home().resolve(), Path("/")):
+        raise RequestError(
+            f"{out} would be replaced as a whole.",
+            "it is the current folder, your home or the root",
+            "choose a folder of its own, --out dist for instance",
+        )
+    ours = (out / bundle.MANIFEST).is_file() and (out / bundle.CONTRACT).is_file()
+    if any(out.iterdir()) and not ours and not force:
+        raise RequestError(
+            f"{out} is in the way.",
+            "it is not empty and no export wrote it (it has no manifest)",
+            "choose another --out, or replace it with --force",
+        )
