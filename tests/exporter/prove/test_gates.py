@@ -1,0 +1,98 @@
+"""The gates: at the limit, beyond it, and moved by flags."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from exporter.prove.compare import Comparison, Metrics
+from exporter.prove.gates import GATES, GateError, Limits, check, with_overrides
+
+
+def compared(flips: int, images: int = 100, labelled: bool = False, shift: float = 0.0) -> Metrics:
+    reference = np.array([0.75, 0.25], np.float32)
+    same = np.array([0.75 - shift, 0.25 + shift], np.float32)
+    other = np.array([0.25, 0.75], np.float32)
+    comparison = Comparison("softmax")
+    for index in range(images):
+        truth = 0 if labelled else None
+        comparison.add(f"{index}", reference, other if index < flips else same, None, truth)
+    return comparison.metrics()
+
+
+def failed(metrics: Metrics, limits: Limits) -> set[str]:
+    return {gate.name for gate in check(metrics, limits, "softmax") if not gate.passed}
+
+
+def test_the_table_is_the_agreed_one() -> None:
+    assert GATES["float32"] == Limits(max_probability_difference=1e-4, min_agreement=1.0)
+    assert GATES["float16"] == Limits(min_agreement=0.99)
+    assert GATES["int8"] == Limits(min_agreement=0.93, max_accuracy_drop=0.02)
+
+
+@pytest.mark.parametrize(
+    ("precision", "flips", "passes"),
+    [("float32", 0, True), ("float16", 1, True), ("float16", 2, False),
+     ("int8", 7, True), ("int8", 8, False)],
+)  # fmt: skip
+def test_agreement_at_and_beyond_the_limit(precision: str, flips: int, passes: bool) -> None:
+    assert (not failed(compared(flips), GATES[precision])) is passes  # type: ignore[index]
+
+
+def test_float32_takes_no_flip_and_no_drift() -> None:
+    assert failed(compared(1), GATES["float32"]) == {
+        "top-1 agreement",
+        "max probability difference",
+    }
+    assert not failed(compared(0, shift=9e-5), GATES["float32"])
+    assert failed(compared(0, shift=2e-4), GATES["float32"]) == {"max probability difference"}
+
+
+def test_accuracy_drop_counts_with_labels_only() -> None:
+    assert not failed(compared(2, labelled=True), GATES["int8"])
+    assert failed(compared(3, labelled=True), GATES["int8"]) == {"accuracy drop"}
+    names = [gate.name for gate in check(compared(3), GATES["int8"], "softmax")]
+    assert "accuracy drop" not in names
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_broken_outputs_fail_every_precision(precision: str) -> None:
+    reference = np.array([0.75, 0.25], np.float32)
+    for bad, name in [
+        ([0.75, math.nan], "images with NaN or infinity"),
+        ([math.inf, 0.25], "images with NaN or infinity"),
+        ([0.752, 0.25], "sum of probabilities off 1"),
+        ([1.01, -0.01], "probabilities outside 0..1"),
+    ]:
+        comparison = Comparison("softmax")
+        comparison.add("a", reference, np.array(bad, np.float32))
+        assert name in failed(comparison.metrics(), GATES[precision])  # type: ignore[index]
+
+
+def test_sigmoid_outputs_need_not_sum_to_one() -> None:
+    comparison = Comparison("sigmoid")
+    both = np.array([0.75, 0.5], np.float32)
+    comparison.add("a", both, both)
+    assert all(gate.passed for gate in check(comparison.metrics(), GATES["float32"], "sigmoid"))
+
+
+def test_flags_move_and_switch_off_gates() -> None:
+    table = with_overrides(
+        ["int8.min_agreement=0.5", "float32.max-probability-difference=off", "int8.min_sqnr_db=20"]
+    )
+    assert table["int8"] == Limits(min_agreement=0.5, max_accuracy_drop=0.02, min_sqnr_db=20.0)
+    assert table["float32"] == Limits(min_agreement=1.0)
+    assert GATES["int8"].min_agreement == 0.93
+    assert "logit SQNR in dB" in failed(compared(30), table["int8"])
+
+
+@pytest.mark.parametrize(
+    "item",
+    ["int4.min_agreement=1", "int8.agreement=1", "int8.min_agreement", "int8=1",
+     "int8.min_agreement=high", "int8.min_agreement=nan"],
+)  # fmt: skip
+def test_gates_that_do_not_exist(item: str) -> None:
+    with pytest.raises(GateError, match="gate"):
+        with_overrides([item])
