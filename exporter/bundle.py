@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,6 +139,22 @@ def open_bundle(root: Path) -> Bundle:
             "export the model again, or update the exporter",
         )
     return Bundle(root, Contract.load(root / CONTRACT), manifest)
+
+
+def write_manifest(root: Path, content: dict[str, Any]) -> None:
+    """Write manifest.json: `content` with the schema and every file's checksum and size.
+
+    Written beside and renamed, so that a bundle's manifest is never half there.
+    """
+    manifest = {
+        "schema": SCHEMA,
+        **content,
+        "files": [asdict(entry) for entry in hash_files(root)],
+    }
+    text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
+    partial = root / (MANIFEST + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(root / MANIFEST)
 
 
 def hash_files(root: Path) -> list[FileEntry]:

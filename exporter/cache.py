@@ -96,8 +96,7 @@ class Cache:
             with contextlib.suppress(OSError):  # a read-only cache is still a cache
                 os.utime(final)
             return final
-        self.root.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.root))
+        partial = self.scratch()
         try:
             build(partial)
             try:
@@ -108,6 +107,11 @@ class Cache:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return final
+
+    def scratch(self) -> Path:
+        """An empty folder on the cache's own disk, for a stage made by another process."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".partial-", dir=self.root))
 
     def prune(self) -> None:
         """Drop what was used longest ago until `KEEP_BYTES` are left; half-made entries too."""
@@ -127,6 +131,13 @@ class Cache:
             kept += size
             if kept > KEEP_BYTES and age > KEEP_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
+
+    @staticmethod
+    def move_into(scratch: Path, folder: Path) -> None:
+        """Move what another process wrote into a stage's folder."""
+        for path in scratch.iterdir():
+            path.rename(folder / path.name)
+        scratch.rmdir()
 
     def close(self) -> None:
         """Remove a temporary cache."""

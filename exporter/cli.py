@@ -1,5 +1,261 @@
-"""The roof."""
+"""The roof: every command, its flags and how its errors look.
+
+Only typer and rich are imported here; each command imports what it needs itself,
+so that `exporter --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from models.errors import UserError
+
+app = typer.Typer(
+    name="exporter",
+    help="From a trained image classifier to files for a phone, each proven against the model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+_errors = Console(stderr=True, highlight=False)
+
+BundleDir = Annotated[Path, typer.Argument(help="The folder that 'exporter export' wrote.")]
+Images = Annotated[
+    Path | None,
+    typer.Option("--images", help="Images for the proof: flat, or one folder a class."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of every runtime.")]
+Arch = Annotated[
+    str | None, typer.Option("--arch", help="Architecture of a bare state_dict: mobilenet_v2.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Reproduces the run on the same machine.")]
+GateFlag = Annotated[
+    list[str] | None,
+    typer.Option("--gate", help="Override a gate: PRECISION.NAME=VALUE, e.g. int8.agreement=0.9."),
+]
+Report = Annotated[Path | None, typer.Option(help="Write the result to this file too.")]
 
 
 def main() -> None:
-    """Entry point; the commands land here."""
+    """Entry point: user errors become two or three plain lines and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        _errors.print(f"[bold red]Error:[/] {_plain(error.what)}", soft_wrap=True)
+        if error.why:
+            _errors.print(f"  [bold]Why:[/] {_plain(error.why)}", soft_wrap=True)
+        if error.mend:
+            _errors.print(f"  [bold]To mend it:[/] {_plain(error.mend)}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _errors.print("Interrupted; nothing was left half written.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A checkpoint, a state_dict (.pth) or an .onnx.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("dist"),
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Photographs for the int8 ranges; about 100 are used."),
+    ] = None,
+    calibration_limit: Annotated[int, typer.Option(min=1, help="How many of them.")] = 100,
+    images: Images = None,
+    images_limit: Annotated[int | None, typer.Option(min=1, help="How many of them.")] = None,
+    formats: Annotated[
+        str | None, typer.Option("--formats", help="Comma-separated; default: all possible here.")
+    ] = None,
+    arch: Arch = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="Labels of a state_dict: a file, or 'imagenet'.")
+    ] = None,
+    contract: Annotated[
+        Path | None, typer.Option("--contract", help="contract.json of an ONNX file.")
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option("--width", help="Width multiplier of a state_dict.")
+    ] = None,
+    input_size: Annotated[
+        int | None, typer.Option("--input-size", help="Input size of a state_dict, in pixels.")
+    ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option("--resize", help="Resize the shorter side to this before the crop."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Below this probability: 'not sure'.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The model's name in the files.")
+    ] = None,
+    gate: GateFlag = None,
+    threads: Threads = 1,
+    runs: Annotated[int, typer.Option(min=0, help="Timed runs per artifact; 0: none.")] = 50,
+    evaluated: Annotated[
+        int, typer.Option(min=1, help="Images for files that are evaluated, not run (Core ML).")
+    ] = 8,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder of finished stages.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Make everything anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list, do nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace any folder at --out.")] = False,
+) -> None:
+    """Make a folder for a phone from MODEL and prove every file in it."""
+    from exporter.pipeline import summary
+    from exporter.pipeline.request import ExportRequest, parse_gates
+
+    store = None if no_cache else cache or out.resolve().parent / ".exporter-cache"
+    options = {"width_mult": width, "input_size": input_size}
+    request = ExportRequest(
+        model=model,
+        out=out,
+        formats=tuple(f.strip() for f in formats.split(",") if f.strip()) if formats else None,
+        architecture=arch,
+        labels=labels,
+        contract=contract,
+        calibration=calibration,
+        calibration_limit=calibration_limit,
+        images=images,
+        images_limit=images_limit,
+        options={key: value for key, value in options.items() if value is not None},
+        resize_shorter_side=resize,
+        threshold=threshold,
+        name=name,
+        force=force,
+        cache=store,
+        threads=threads,
+        latency_runs=runs,
+        evaluated_limit=evaluated,
+        gates=parse_gates(gate or []),
+    )
+    if dry_run:
+        summary.show_plan(request)
+        return
+    raise typer.Exit(summary.run_and_show(request))
+
+
+@app.command()
+def parity(
+    bundle: BundleDir,
+    images: Images = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many images.")] = None,
+    evaluated: Annotated[
+        int | None, typer.Option(min=1, help="At most so many for evaluated files (Core ML).")
+    ] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option("--runtime", help="Only these runtimes; 'all' for all.")
+    ] = None,
+    gate: GateFlag = None,
+    threads: Threads = 1,
+    runs: Annotated[int, typer.Option(min=0, help="Timed runs per artifact; 0: none.")] = 50,
+    junit: Report = None,
+    markdown: Report = None,
+    json: Report = None,
+) -> None:
+    """Prove every file of BUNDLE against its model; exit code 1 when a gate fails."""
+    from exporter.pipeline import reports
+    from exporter.pipeline.request import parse_gates
+
+    report = reports.parity(
+        bundle, images, limit=limit, evaluated_limit=evaluated, runtimes=tuple(runtime or ()),
+        gates=parse_gates(gate or []), threads=threads, runs=runs,
+        files={"junit": junit, "markdown": markdown, "json": json},
+    )  # fmt: skip
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command()
+def verify(bundle: BundleDir) -> None:
+    """Check BUNDLE: checksums, labels, types and operators of every file."""
+    from exporter.pipeline import reports
+
+    raise typer.Exit(reports.verify(bundle))
+
+
+@app.command()
+def bench(
+    bundle: BundleDir,
+    images: Images = None,
+    threads: Threads = 1,
+    runs: Annotated[int, typer.Option(min=50, help="Timed runs per artifact.")] = 100,
+    json: Report = None,
+) -> None:
+    """Measure the latency of every file of BUNDLE, interleaved, against the model's."""
+    from exporter.pipeline import reports
+
+    reports.bench(bundle, images, threads=threads, runs=runs, file=json)
+
+
+@app.command()
+def doctor() -> None:
+    """List the versions and runtimes that are here, and what is missing."""
+    from exporter.pipeline import reports
+
+    reports.doctor()
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", help="The folder of the run: runs/NAME.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Photographs, one folder a class.")
+    ] = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Train on the built-in drawn snakes.")
+    ] = False,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="Validation images; else a split of --data.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Images to measure the result on.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="JSON with attributes; names as the folders.")
+    ] = None,
+    arch: Annotated[str, typer.Option("--arch")] = "mobilenet_v2",
+    weights: Annotated[
+        str, typer.Option("--weights", help="FILE, 'imagenet' (downloads) or 'none'.")
+    ] = "none",
+    width: Annotated[float | None, typer.Option("--width", help="Width multiplier.")] = None,
+    input_size: Annotated[int | None, typer.Option("--input-size", help="In pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=2)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")
+    ] = None,
+    seed: Seed = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run at --out stopped.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False,
+) -> None:
+    """Fine-tune a classifier on a folder of photographs, one folder a class."""
+    from exporter.pipeline import training
+
+    training.train(
+        out=out, data=data, synthetic=synthetic, validation=validation, test=test, labels=labels,
+        arch=arch, weights=weights, width=width, input_size=input_size, epochs=epochs,
+        batch_size=batch_size, learning_rate=learning_rate, seed=seed, resume=resume, force=force,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
