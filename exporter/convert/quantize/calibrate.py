@@ -1,0 +1,214 @@
+"""Calibration: run the float graph over images, choose ranges, quantize the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.convert.evaluate import Evaluator
+from exporter.convert.graph import Add, Conv, Dense, Graph, Mul, Normalize, Sub
+from exporter.convert.quantize.errors import CalibrationError
+from exporter.convert.quantize.groups import Group, find_groups, quantized_nodes
+from exporter.convert.quantize.observe import Observation, Observer
+from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
+from exporter.convert.quantize.ranges import (
+    RULES,
+    Range,
+    Rule,
+    affine,
+    choose_range,
+    saturated_share,
+)
+from exporter.convert.quantize.weights import quantize_weights
+
+DEFAULT_RULE: Rule = "mean_min_max"
+FEW_IMAGES = 50  # below it the record carries a warning
+
+Image = npt.NDArray[np.uint8]
+Constants = dict[str, tuple[npt.NDArray[np.int8], Affine]]
+
+
+def calibrate(
+    graph: Graph,
+    images: Iterable[Image],
+    on_image: Callable[[], None] | None = None,
+    rule: Rule = DEFAULT_RULE,
+) -> QuantizationPlan:
+    """Decide everything about the int8 file of a graph.
+
+    The images are read one at a time and not kept. The logits, and with them anything
+    that shares their scale, are never clipped, whatever the rule.
+
+    Args:
+        graph: after the standard passes.
+        images: uint8 RGB `[H, W, 3]`, as the contract makes them.
+        on_image: called after each image, for a progress bar.
+        rule: how the range of an activation is chosen; see `ranges`.
+
+    Raises:
+        CalibrationError: there is no image, one is not as the graph takes it, or a
+            tensor is not finite.
+        QuantizationError: the network has no int8 form.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown range rule {rule!r}; there are: {', '.join(RULES)}")
+    groups = find_groups(graph)
+    seen, count = _observe(graph, groups, images, on_image)
+    activations: dict[str, Affine] = {}
+    tensors: dict[str, Any] = {}
+    for group, observation in zip(groups, seen, strict=True):
+        chosen, notes = _decide(group, observation, rule)
+        activations.update(dict.fromkeys(group.tensors, chosen))
+        tensors[group.tensors[0]] = notes
+        if len(group.tensors) > 1:
+            notes["shared_with"] = list(group.tensors[1:])
+    weights, weight_notes = _weights(graph, activations)
+    record = {
+        "rule": rule,
+        "images": count,
+        "warnings": _warnings(count, tensors),
+        "weights": {"scheme": "int8, symmetric, per output channel", **weight_notes},
+        "activations": {"scheme": "int8, asymmetric, per tensor", "tensors": tensors},
+    }
+    ordered = {name: activations[name] for name in graph.tensors() if name in activations}
+    return QuantizationPlan(ordered, weights, quantize_constants(graph), record)
+
+
+def _observe(
+    graph: Graph,
+    groups: tuple[Group, ...],
+    images: Iterable[Image],
+    on_image: Callable[[], None] | None,
+) -> tuple[list[Observation | None], int]:
+    """What each group without a given scale held, and how many images there were."""
+    observers = [None if group.fixed else Observer() for group in groups]
+    watched = [name for group in groups if not group.fixed for name in group.watched]
+    evaluator = Evaluator(graph, watched)
+    count = 0
+    for image in images:
+        _check_image(graph, image, count)
+        values = evaluator.run(image)
+        for group, observer in zip(groups, observers, strict=True):
+            if observer is None:
+                continue
+            if not observer.update(*(values[name] for name in group.watched)):
+                _raise_not_finite(graph, values, count)
+        count += 1
+        if on_image is not None:
+            on_image()
+    if not count:
+        raise CalibrationError(
+            "There are no calibration images.",
+            "int8 ranges are measured on images",
+            "give a folder of photographs with --calibration, 100 or more",
+        )
+    return [None if observer is None else observer.finish() for observer in observers], count
+
+
+def _check_image(graph: Graph, image: Image, index: int) -> None:
+    height, width = graph.input.shape[2:]
+    if image.dtype != np.uint8 or image.shape != (height, width, 3):
+        raise CalibrationError(
+            f"Calibration image {index} is {image.dtype} {list(image.shape)}.",
+            f"the network takes uint8 [{height}, {width}, 3]",
+            "load the images by the contract's rule",
+        )
+
+
+def _raise_not_finite(
+    graph: Graph, values: Mapping[str, npt.NDArray[np.float32]], index: int
+) -> None:
+    name = next(t for t in graph.tensors() if t in values and not np.isfinite(values[t]).all())
+    node = graph.producer(name)
+    raise CalibrationError(
+        f"The tensor {name!r} is not finite on calibration image {index}.",
+        f"the operator {node.name if node else 'input'!r} makes NaN or infinity of it",
+        "look for weights that diverged in training; export an earlier checkpoint",
+    )
+
+
+def _decide(group: Group, seen: Observation | None, rule: Rule) -> tuple[Affine, dict[str, Any]]:
+    """The scale of one group, and what the manifest says about it."""
+    if seen is None:
+        assert group.fixed is not None
+        return group.fixed, {"rule": "given", **_affine_json(group.fixed)}
+    used: Rule = "min_max" if group.logits else rule
+    wanted = choose_range(seen, used)
+    chosen = affine(wanted)
+    return chosen, {
+        "rule": used,
+        "observed": _rounded(seen.low, seen.high),
+        "mean": _rounded(seen.mean_low, seen.mean_high),
+        "chosen": _rounded(wanted.low, wanted.high),
+        "saturated": _rounded(saturated_share(seen, chosen))[0],
+        **_affine_json(chosen),
+    }
+
+
+def _affine_json(value: Affine) -> dict[str, Any]:
+    return {"scale": _rounded(value.scale)[0], "zero_point": value.zero_point}
+
+
+def _rounded(*values: float) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
+
+
+def _warnings(count: int, tensors: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    if count < FEW_IMAGES:
+        warnings.append(
+            f"calibrated on {count} image(s); with fewer than {FEW_IMAGES} the ranges depend "
+            "on which images those are"
+        )
+    dead = [name for name, notes in tensors.items() if notes.get("observed") == [0.0, 0.0]]
+    if dead:
+        warnings.append(f"always zero on the calibration images: {', '.join(dead)}")
+    return warnings
+
+
+def _weights(
+    graph: Graph, activations: Mapping[str, Affine]
+) -> tuple[dict[str, QuantizedWeights], dict[str, Any]]:
+    weights: dict[str, QuantizedWeights] = {}
+    dead: dict[str, list[int]] = {}
+    widened: dict[str, list[int]] = {}
+    for node in quantized_nodes(graph):
+        if not isinstance(node, Conv | Dense):
+            continue
+        source, result = activations[node.inputs[0]], activations[node.output]
+        weights[node.name], notes = quantize_weights(
+            node.weight, node.bias, source, result, node.name
+        )
+        if notes.dead:
+            dead[node.name] = list(notes.dead)
+        if notes.widened:
+            widened[node.name] = list(notes.widened)
+    return weights, {"dead_channels": dead, "widened_channels": widened}
+
+
+def quantize_constants(graph: Graph) -> Constants:
+    """The int8 constants of Add, Sub, Mul (by name) and Normalize (its mean, by node name).
+
+    A constant keeps its shape; its range is that of its values and zero.
+    """
+    found: Constants = {}
+    for node in quantized_nodes(graph):
+        if isinstance(node, Add | Sub | Mul):
+            for name in node.inputs:
+                if name in graph.constants and name not in found:
+                    found[name] = quantize_constant(graph.constants[name])
+        elif isinstance(node, Normalize):
+            found[node.name] = quantize_constant(node.mean)
+    return found
+
+
+def quantize_constant(
+    value: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.int8], Affine]:
+    """One constant operand as int8 with a scale and zero point of its own."""
+    used = affine(Range(min(float(value.min()), 0.0), max(float(value.max()), 0.0)))
+    steps = np.rint(value.astype(np.float64) / used.scale) + used.zero_point
+    return np.clip(steps, -128, 127).astype(np.int8), used

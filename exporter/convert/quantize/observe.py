@@ -1,0 +1,176 @@
+"""Observers: what the values of a tensor were over the calibration images.
+
+They stream: an observer keeps two extremes, two sums and one histogram of fixed
+size, whatever the number of images. What it ends with does not depend on the order
+of the images (the sums up to float64 rounding, everything else exactly).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+BINS = 2048
+SAMPLES = 4096  # values of one tensor of one image that go into its histogram
+_SMALLEST_EXPONENT = -60
+_LARGEST_INDEX = 2**40  # bin numbers stay exact in int64 and float64
+
+Values = npt.NDArray[np.float32]
+
+
+class Histogram:
+    """Counts in bins of width 2^k with edges at multiples of it; the range expands.
+
+    When a value falls outside, k grows and neighbouring bins are merged in pairs, so
+    nothing is ever counted twice or split. Since edges are multiples of the width, the
+    state is a function of the values alone, not of their order: k is the smallest
+    exponent (from -60) at which all of them fit into `bins` bins. Exact zeros are counted apart:
+    they cost nothing to represent and would drown the rest behind a ReLU.
+
+    Args:
+        bins: how many bins there are at most; at least 2.
+    """
+
+    def __init__(self, bins: int = BINS) -> None:
+        self.zeros = 0
+        self._bins = bins
+        self._exponent = _SMALLEST_EXPONENT
+        self._first = 0  # the index of the first bin: it begins at first * 2^exponent
+        self._counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def update(self, values: Values, weight: int = 1) -> None:
+        """Count finite values of any shape, each `weight` times."""
+        flat = np.asarray(values, np.float64).ravel()
+        kept = flat[flat != 0.0]
+        self.zeros += weight * (flat.size - kept.size)
+        if not kept.size:
+            return
+        self._expand(float(kept.min()), float(kept.max()))
+        index = np.floor(np.ldexp(kept, -self._exponent)).astype(np.int64) - self._first
+        self._counts += weight * np.bincount(index, minlength=self._counts.size)
+
+    def _expand(self, low: float, high: float) -> None:
+        """Choose bins that hold [low, high] and all that was counted before."""
+        exponent = self._exponent
+        if self._counts.size:
+            below, above = self._first, self._first + self._counts.size - 1
+        else:
+            below = above = math.floor(math.ldexp(low, -exponent))
+        first = min(below, math.floor(math.ldexp(low, -exponent)))
+        last = max(above, math.floor(math.ldexp(high, -exponent)))
+        shift = 0
+        while (last >> shift) - (first >> shift) + 1 > self._bins or (
+            max(abs(first >> shift), abs(last >> shift)) > _LARGEST_INDEX
+        ):
+            shift += 1
+        counts = np.zeros((last >> shift) - (first >> shift) + 1, np.int64)
+        if self._counts.size:
+            target = (self._first + np.arange(self._counts.size)) >> min(shift, 63)
+            np.add.at(counts, target - (first >> shift), self._counts)
+        self._exponent, self._first, self._counts = exponent + shift, first >> shift, counts
+
+    @property
+    def width(self) -> float:
+        """The width of a bin."""
+        return math.ldexp(1.0, self._exponent)
+
+    @property
+    def total(self) -> int:
+        """How many values were counted, zeros included."""
+        return self.zeros + int(self._counts.sum())
+
+    def centres(self) -> npt.NDArray[np.float64]:
+        """The middle of each bin, ascending, float64 `[n]`."""
+        return (self._first + np.arange(self._counts.size) + 0.5) * self.width
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Values other than zero in each bin, int64 `[n]`."""
+        return self._counts.copy()
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What one tensor (or one group of tensors that share a scale) was seen to hold.
+
+    Attributes:
+        low, high: the smallest and largest value seen anywhere, exact.
+        mean_low, mean_high: the mean over the images of each image's extremes.
+        images: how many images that was.
+        histogram: counts of a sample of the values.
+    """
+
+    low: float
+    high: float
+    mean_low: float
+    mean_high: float
+    images: int
+    histogram: Histogram
+
+
+class Observer:
+    """Watches one tensor, or several that are to share one scale, image by image."""
+
+    def __init__(self, bins: int = BINS) -> None:
+        self._histogram = Histogram(bins)
+        self._low = math.inf
+        self._high = -math.inf
+        self._sum_low = 0.0
+        self._sum_high = 0.0
+        self._images = 0
+
+    def update(self, *tensors: Values) -> bool:
+        """Take one image's values of the tensor(s), of any shape.
+
+        Returns:
+            Whether all of them were finite; if not, nothing was taken.
+        """
+        low = min(float(values.min()) for values in tensors)
+        high = max(float(values.max()) for values in tensors)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return False
+        if any(np.isnan(values.min()) for values in tensors):
+            return False  # Python's min() passes over a NaN that does not come first
+        self._low, self._high = min(self._low, low), max(self._high, high)
+        self._sum_low += low
+        self._sum_high += high
+        self._images += 1
+        for values in tensors:
+            taken = sample(values)
+            # of several tensors each counts by its size, however few were sampled
+            weight = round(values.size / taken.size) if len(tensors) > 1 else 1
+            self._histogram.update(taken, weight)
+        return True
+
+    def finish(self) -> Observation:
+        """What was seen; at least one image must have been taken."""
+        if not self._images:
+            raise ValueError("an observer that saw no image has nothing to say")
+        return Observation(
+            low=self._low,
+            high=self._high,
+            mean_low=self._sum_low / self._images,
+            mean_high=self._sum_high / self._images,
+            images=self._images,
+            histogram=self._histogram,
+        )
+
+
+def sample(values: Values, limit: int = SAMPLES) -> Values:
+    """At most `limit` of the values, the same positions every time; `[min(size, limit)]`."""
+    flat = values.reshape(-1)
+    return flat if flat.size <= limit else flat[_positions(flat.size, limit)]
+
+
+@lru_cache(maxsize=256)
+def _positions(size: int, limit: int) -> npt.NDArray[np.int64]:
+    """One position in each of `limit` equal stretches: every channel gets its share.
+
+    A fixed step would beat with the width of the picture and see few of its columns.
+    """
+    edges = np.linspace(0, size, limit + 1)
+    jitter = np.random.default_rng(size).random(limit)
+    return np.minimum((edges[:-1] + jitter * np.diff(edges)).astype(np.int64), size - 1)
