@@ -66,7 +66,11 @@ def spread(files: list[ImageFile], limit: int) -> list[ImageFile]:
     groups: dict[str | None, list[ImageFile]] = defaultdict(list)
     for file in files:
         groups[file.label].append(file)
-    share = -(-limit // len(groups))
+    share = next(
+        share
+        for share in range(1, limit + 1)
+        if share == limit or sum(min(share, len(group)) for group in groups.values()) >= limit
+    )
     spaced = [
         [group[i * len(group) // min(share, len(group))] for i in range(min(share, len(group)))]
         for group in groups.values()
