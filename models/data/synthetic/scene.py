@@ -1,0 +1,96 @@
+"""One picture: ground, shadow, snake, what lies over it, light, lens."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from models.data.synthetic.body import cover, draw_eyes, draw_spine, draw_tongue
+from models.data.synthetic.colors import draw_skin
+from models.data.synthetic.ground import cover_partly, draw_ground
+from models.data.synthetic.noise import Field, field, smoothstep
+from models.data.synthetic.species import Species
+
+Generator = np.random.Generator
+_SUPERSAMPLE = 2
+
+
+def draw_snake(species: Species, seed: int, index: int, size: int) -> Image.Image:
+    """Draw one picture.
+
+    It depends on the arguments alone, not on what was drawn before, and the same
+    arguments give the same pixels.
+
+    Args:
+        species: which pattern the snake wears; colour, pose, ground and light are
+            drawn anew for each picture.
+        seed: of the data set, not negative.
+        index: of the picture within its species, not negative.
+        size: side of the picture in pixels.
+
+    Returns:
+        RGB, `size` x `size`.
+    """
+    name = zlib.crc32(species.label.name.encode("utf-8"))
+    rng = np.random.default_rng((seed, name, index))
+    side = size * _SUPERSAMPLE
+    picture = draw_ground(rng, side)
+    light = _light(rng)
+    spine, skin = draw_spine(rng), draw_skin(rng)
+    snake = cover(rng, spine, species.pattern, skin, light, side)
+    pixels = np.asarray(picture, np.float32) / 255.0
+    pixels *= _shadow(rng, snake.mask, light)[..., None]
+    pixels[snake.rows, snake.columns] = snake.color
+    picture = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    draw_tongue(rng, draw, spine, side)
+    draw_eyes(rng, draw, spine, skin, side)
+    cover_partly(rng, picture, spine.points[-1], side)
+    return _expose(rng, picture.reduce(_SUPERSAMPLE), size)
+
+
+def _light(rng: Generator) -> Field:
+    """A unit vector towards the light, 25 to 60 degrees off the vertical."""
+    direction, slant = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 1.05)
+    return np.array(
+        [np.sin(slant) * np.cos(direction), np.sin(slant) * np.sin(direction), np.cos(slant)],
+        np.float32,
+    )
+
+
+def _shadow(rng: Generator, mask: Image.Image, light: Field) -> Field:
+    """What is left of the light around the snake, 0..1, `[side, side]`."""
+    side = mask.width
+    small = mask.reduce(4)
+    reach = 0.045 * small.width
+    shifted = Image.new("L", small.size, 0)
+    shifted.paste(small, (round(-float(light[0]) * reach), round(-float(light[1]) * reach)))
+    soft = shifted.filter(ImageFilter.GaussianBlur(0.012 * small.width))
+    contact = small.filter(ImageFilter.GaussianBlur(0.02 * small.width))
+    dark = np.asarray(soft.resize((side, side), Image.Resampling.BILINEAR), np.float32)
+    near = np.asarray(contact.resize((side, side), Image.Resampling.BILINEAR), np.float32)
+    depth = rng.uniform(0.3, 0.6)
+    return (1.0 - depth * dark / 255.0) * (1.0 - 0.35 * near / 255.0)
+
+
+def _expose(rng: Generator, picture: Image.Image, size: int) -> Image.Image:
+    """The light of the day and the faults of the lens."""
+    blur = rng.uniform(-0.5, 0.8) * size / 160
+    if blur > 0:
+        picture = picture.filter(ImageFilter.GaussianBlur(blur))
+    pixels = np.asarray(picture, np.float32) / 255.0
+    pixels = pixels ** rng.uniform(0.85, 1.2)
+    warmth = rng.uniform(-0.1, 0.1)
+    gain = rng.uniform(0.75, 1.2) * np.array([1 + warmth, 1, 1 - warmth], np.float32)
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
+    angle = rng.uniform(0, 2 * np.pi)
+    fall = 1.0 + rng.uniform(0, 0.45) * (np.cos(angle) * x + np.sin(angle) * y)
+    if rng.random() < 0.3:  # sun through a canopy
+        spots = smoothstep(-0.3, 0.3, field(rng, size, int(rng.integers(4, 8)), 2))
+        fall = fall * (rng.uniform(0.55, 0.8) + 0.45 * spots)
+    pixels = pixels * gain * fall[..., None]
+    grain = rng.standard_normal((size, size, 1), dtype=np.float32)
+    pixels += rng.uniform(0.0, 0.03) * grain
+    return Image.fromarray((np.clip(pixels, 0, 1) * 255.0 + 0.5).astype(np.uint8))
