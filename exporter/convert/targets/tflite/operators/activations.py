@@ -1,0 +1,92 @@
+"""Activations that stand on their own; those fused into a node are in its options."""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from exporter.convert.graph import (
+    HardSigmoid,
+    HardSwish,
+    Node,
+    Relu,
+    Relu6,
+    Sigmoid,
+    Silu,
+    Softmax,
+)
+from exporter.convert.quantize.plan import Affine
+from exporter.convert.targets.tflite.lowering import Lowering, Op, Value, lowers
+
+# The TFLite 8-bit quantization specification fixes what int8 LOGISTIC gives.
+LOGISTIC_OUTPUT = Affine(1.0 / 256, -128)
+_RELU6_OUTPUT = Affine(6.0 / 255, -128)
+_INT8_MAX = 127
+
+
+@lowers(Relu)
+def _relu(node: Relu, to: Lowering) -> None:
+    to.op(Op.RELU, [to.read(node)], to.make(node, non_negative=True))
+
+
+@lowers(Relu6)
+def _relu6(node: Relu6, to: Lowering) -> None:
+    to.op(Op.RELU6, [to.read(node)], to.make(node, non_negative=True))
+
+
+@lowers(HardSwish)
+def _hard_swish(node: HardSwish, to: Lowering) -> None:
+    to.op(Op.HARD_SWISH, [to.read(node)], to.make(node))
+
+
+@lowers(Sigmoid)
+def _sigmoid(node: Sigmoid, to: Lowering) -> None:
+    """LOGISTIC; in int8 a QUANTIZE follows where the plan wants another scale."""
+    source = to.read(node)
+    wanted = to.affine(node.output)
+    if wanted is None or wanted == LOGISTIC_OUTPUT:
+        to.op(Op.LOGISTIC, [source], to.make(node, non_negative=True))
+        return
+    gate = to.temporary(f"{node.output}/logistic", source.shape, LOGISTIC_OUTPUT)
+    to.op(Op.LOGISTIC, [source], gate)
+    to.op(Op.QUANTIZE, [gate], to.make(node, non_negative=True))
+
+
+@lowers(Silu)
+def _silu(node: Silu, to: Lowering) -> None:
+    """LOGISTIC and MUL, as tf.nn.silu becomes."""
+    source = to.read(node)
+    affine = None if source.affine is None else LOGISTIC_OUTPUT
+    gate = to.temporary(f"{node.output}/gate", source.shape, affine)
+    to.op(Op.LOGISTIC, [source], gate)
+    to.op(Op.MUL, [source, gate], to.make(node), schema.MulOptionsT())
+
+
+@lowers(HardSigmoid)
+def _hard_sigmoid(node: HardSigmoid, to: Lowering) -> None:
+    """relu6(x + 3) * (1 / 6): ADD with a fused RELU6, then MUL."""
+    source = to.read(node)
+    affine = None if source.affine is None else _RELU6_OUTPUT
+    shifted = to.temporary(f"{node.output}/shifted", source.shape, affine)
+    options = schema.AddOptionsT()
+    options.fusedActivationFunction = schema.ActivationFunctionType.RELU6
+    to.op(Op.ADD, [source, _scalar(node, "three", 3.0, source, to)], shifted, options)
+    sixth = _scalar(node, "sixth", 1.0 / 6.0, source, to)
+    to.op(Op.MUL, [shifted, sixth], to.make(node, non_negative=True), schema.MulOptionsT())
+
+
+def _scalar(node: Node, name: str, value: float, like: Value, to: Lowering) -> Value:
+    """A positive number; in int8 the largest level stands for it."""
+    title = f"{node.name}/{name}"
+    if like.affine is None:
+        return to.floats(title, np.array([value], np.float32))
+    level = np.array([_INT8_MAX], np.int8)
+    return to.int8_constant(title, level, Affine(value / _INT8_MAX, 0))
+
+
+@lowers(Softmax)
+def _softmax(node: Softmax, to: Lowering) -> None:
+    """SOFTMAX; it ends the model and stays in float, the plan covers no more than logits."""
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    to.op(Op.SOFTMAX, [to.read(node)], to.make(node, non_negative=True), options)

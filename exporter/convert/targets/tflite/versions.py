@@ -1,0 +1,107 @@
+"""Which version of each TFLite operator a file needs, and which runtime first had it.
+
+An operator's version says what its kernel must understand; a runtime refuses a
+file with a version above its own. So the lowest that holds is written. The rules
+are those of TensorFlow's `lite/tools/versioning/op_version.cc`, the runtimes
+those of `runtime_version.cc` beside it, for the operators that this exporter
+writes; anything else raises `KeyError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ai_edge_litert.schema_py_generated import BuiltinOperator as Op
+from ai_edge_litert.schema_py_generated import TensorType
+
+METADATA_KEY = "min_runtime_version"
+METADATA_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the version of an operator depends on.
+
+    Attributes:
+        kind: a member of the schema's BuiltinOperator.
+        inputs: the TensorType of each input.
+        grouped: a convolution whose filter sees only a part of the input channels.
+        dilated: a convolution with a dilation other than 1.
+        rescale: for MUL, input scale * input scale / output scale; 0 where not quantized.
+    """
+
+    kind: int
+    inputs: tuple[int, ...]
+    grouped: bool = False
+    dilated: bool = False
+    rescale: float = 0.0
+
+
+_INT8_IS_2 = frozenset(
+    (Op.ADD, Op.SUB, Op.MUL, Op.MAX_POOL_2D, Op.AVERAGE_POOL_2D, Op.PAD, Op.PADV2,
+     Op.CONCATENATION, Op.SOFTMAX, Op.MEAN, Op.RELU6, Op.RELU, Op.LOGISTIC, Op.DEQUANTIZE)
+)  # fmt: skip
+_ALWAYS_1 = frozenset((Op.RESHAPE, Op.HARD_SWISH, Op.QUANTIZE))
+
+_FIRST_RUNTIME: dict[int, tuple[str, ...]] = {  # by version, from 1
+    Op.ADD: ("1.5.0", "1.14.0"),
+    Op.AVERAGE_POOL_2D: ("1.5.0", "1.14.0"),
+    Op.CONCATENATION: ("1.5.0", "1.14.0"),
+    Op.CONV_2D: ("1.5.0", "1.14.0", "1.14.0", "2.3.0", "2.4.0", "2.9.0"),
+    Op.DEPTHWISE_CONV_2D: ("1.5.0", "1.12.0", "1.14.0"),
+    Op.DEQUANTIZE: ("1.13.1", "1.14.0", "1.15.0"),
+    Op.FULLY_CONNECTED: ("1.5.0", "1.10.0", "1.14.0", "1.14.0"),
+    Op.HARD_SWISH: ("1.15.0",),
+    Op.LOGISTIC: ("1.14.0", "1.14.0"),
+    Op.MAX_POOL_2D: ("1.5.0", "1.14.0"),
+    Op.MEAN: ("1.6.0", "1.14.0"),
+    Op.MUL: ("1.5.0", "1.14.0", "1.15.0"),
+    Op.PAD: ("1.5.0", "1.14.0"),
+    Op.PADV2: ("1.9.0", "1.14.0"),
+    Op.QUANTIZE: ("1.14.0",),
+    Op.RELU: ("1.5.0", "2.1.0"),
+    Op.RELU6: ("1.5.0", "1.14.0"),
+    Op.RESHAPE: ("1.5.0",),
+    Op.SOFTMAX: ("1.5.0", "1.14.0"),
+    Op.SUB: ("1.6.0", "1.14.0"),
+}
+
+
+def operator_version(signature: Signature) -> int:
+    """The lowest version of one operator that holds for these inputs.
+
+    Raises:
+        KeyError: an operator that this exporter does not write.
+    """
+    kind = signature.kind
+    int8 = signature.inputs[0] == TensorType.INT8
+    if kind == Op.CONV_2D:
+        return 6 if signature.grouped else 3 if int8 else 1
+    if kind == Op.DEPTHWISE_CONV_2D:
+        return 3 if int8 else 2 if signature.dilated else 1
+    if kind == Op.FULLY_CONNECTED:
+        return 4 if int8 else 1
+    if kind == Op.MUL and signature.rescale >= 1.0:
+        return 3
+    if kind == Op.DEQUANTIZE and signature.inputs[0] == TensorType.FLOAT16:
+        return 3
+    if kind in _INT8_IS_2:
+        return 2 if int8 else 1
+    if kind in _ALWAYS_1:
+        return 1
+    raise KeyError(kind)
+
+
+def first_runtime(kind: int, version: int) -> str:
+    """The first TensorFlow Lite release whose kernel has this version."""
+    return _FIRST_RUNTIME[kind][version - 1]
+
+
+def highest(releases: Iterable[str]) -> str:
+    """The latest of some releases, compared number by number ('1.5.0' if there are none)."""
+    return max(releases, key=_numbers, default="1.5.0")
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
