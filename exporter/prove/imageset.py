@@ -1,0 +1,238 @@
+"""The images of a proof: checked before the long work, labelled where labels are known.
+
+A label comes from the class folder an image lies in, where the folder's name is one
+of the contract's labels, or from a file `labels.csv` beside the images with the
+columns `file,label`; a label is a class name or, failing that, its index.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from exporter.bundle import GOLDEN, Bundle
+from models.contract import Contract
+from models.errors import UserError
+from models.images import ImageError, ImageFile, Pixels, list_images, load_pixels, open_rgb
+
+LABELS_FILE = "labels.csv"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the proof.
+
+    Attributes:
+        path: the file.
+        name: as reports name it: relative to the image folder, with '/'.
+        truth: index of its true class, or None.
+    """
+
+    path: Path
+    name: str
+    truth: int | None = None
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """What a proof runs over.
+
+    Attributes:
+        source: where the images come from, for the report.
+        square: they are the input pixels already, so nothing is resized.
+        notes: what a reader of the report has to know about them.
+    """
+
+    samples: tuple[Sample, ...]
+    source: str
+    contract: Contract
+    square: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> int:
+        return sum(sample.truth is not None for sample in self.samples)
+
+    def pixels(self, sample: Sample) -> Pixels:
+        """The image as every artifact takes it: uint8 `[height, width, 3]`."""
+        if self.square:
+            return square_pixels(sample.path, self.contract)
+        return load_pixels(sample.path, self.contract.preprocessing)
+
+
+def prepare(
+    bundle: Bundle, images: Sequence[ImageFile], root: Path | None, limit: int | None = None
+) -> ImageSet:
+    """Choose, check and label the images.
+
+    Args:
+        images: from `models.images.list_images(root)`; none means the bundle's golden images.
+        root: the image folder, for names and for `labels.csv`.
+        limit: at most so many, spread evenly over the list.
+
+    Raises:
+        ImageError: one or more cannot be decoded; all of them are named.
+        UserError: no image at all, or a `labels.csv` that cannot be used.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"The limit is {limit} images.", "a proof needs one at least", "raise it")
+    contract = bundle.contract
+    if not images:
+        return _golden_images(bundle, limit)
+    folder = root if root is not None else Path(images[0].path).parent
+    chosen = spread(images, limit)
+    _check_all([image.path for image in chosen], contract)
+    listed = _read_labels(folder, contract)
+    if listed and not {_relative(image.path, folder) for image in images} & set(listed):
+        raise UserError(
+            f"{folder / LABELS_FILE} names none of the images beside it.",
+            f"its first file is {next(iter(listed))!r}",
+            "write the files' paths relative to the folder",
+        )
+    samples, strangers = [], set()
+    for image in chosen:
+        name = _relative(image.path, folder)
+        truth = listed.get(name)
+        if truth is None and image.label is not None:
+            truth = _index_of(image.label, contract)
+            if truth is None:
+                strangers.add(image.label)
+        samples.append(Sample(image.path, name, truth))
+    notes = []
+    if len(chosen) < len(images):
+        notes.append(f"{len(chosen)} of {len(images)} images, spread evenly over the list")
+    if strangers:
+        some = ", ".join(sorted(strangers)[:5])
+        notes.append(f"folders that are no label of the model, counted as unlabelled: {some}")
+    if not any(sample.truth is not None for sample in samples):
+        notes.append("unlabelled: accuracy was not measured, the accuracy gate did not apply")
+    return ImageSet(tuple(samples), str(folder), contract, notes=tuple(notes))
+
+
+def spread(images: Sequence[ImageFile], limit: int | None) -> list[ImageFile]:
+    """At most `limit` images at even steps, so that sorted class folders are all met."""
+    if limit is None or limit >= len(images):
+        return list(images)
+    return [images[(index * len(images)) // limit] for index in range(limit)]
+
+
+def square_pixels(path: Path, contract: Contract) -> Pixels:
+    """A golden image: its pixels as they are.
+
+    Raises:
+        ImageError: it cannot be decoded or is not of the model's input size.
+    """
+    rule = contract.preprocessing
+    pixels = np.asarray(open_rgb(path, "ignore"), dtype=np.uint8)
+    if pixels.shape != (rule.height, rule.width, 3):
+        raise ImageError(
+            f"{path} is {pixels.shape[1]} x {pixels.shape[0]} pixels.",
+            f"a golden image has the model's input size, {rule.width} x {rule.height}",
+            "export the model again",
+        )
+    return pixels
+
+
+def _golden_images(bundle: Bundle, limit: int | None) -> ImageSet:
+    folder = bundle.root / GOLDEN
+    if not folder.is_dir():
+        raise UserError(
+            "There are no images to compare on.",
+            f"no folder was given and the bundle has no {GOLDEN}/",
+            "name a folder of photographs with --images",
+        )
+    found = spread(list_images(folder), limit)
+    samples = tuple(Sample(image.path, f"{GOLDEN}/{image.path.name}") for image in found)
+    problems = []
+    for sample in samples:
+        try:
+            square_pixels(sample.path, bundle.contract)
+        except ImageError as error:
+            problems.append(error)
+    _raise_all(problems)
+    return ImageSet(
+        samples,
+        f"golden images only: {len(samples)}",
+        bundle.contract,
+        square=True,
+        notes=(
+            f"golden images only: {len(samples)}; name a folder of photographs for a real proof",
+            "unlabelled: accuracy was not measured, the accuracy gate did not apply",
+        ),
+    )
+
+
+def _check_all(paths: Sequence[Path], contract: Contract) -> None:
+    problems = []
+    for path in paths:
+        try:
+            open_rgb(path, contract.preprocessing.exif)
+        except ImageError as error:
+            problems.append(error)
+    _raise_all(problems)
+
+
+def _raise_all(problems: Sequence[ImageError]) -> None:
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        shown = "\n".join(f"  {error.what} {error.why}" for error in problems[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise ImageError(
+            f"{len(problems)} images cannot be used:\n{shown}{more}",
+            "nothing was compared yet",
+            "remove them or copy them again from where they came",
+        )
+
+
+def _index_of(name: str, contract: Contract) -> int | None:
+    """A class name, else an index, as the contract's output index; None for a stranger."""
+    if name in contract.names:
+        return contract.names.index(name)
+    if name.isdecimal() and int(name) < len(contract.labels):
+        return int(name)
+    return None
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return path.relative_to(folder).as_posix()
+    except ValueError:
+        return path.name
+
+
+def _read_labels(folder: Path, contract: Contract) -> dict[str, int]:
+    path = folder / LABELS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{path} cannot be read.", str(error), "write it as UTF-8 with columns file,label"
+        ) from error
+    if not rows or not {"file", "label"} <= set(rows[0]):
+        raise UserError(
+            f"{path} has no columns 'file' and 'label'.",
+            "its first line names the columns",
+            "begin it with: file,label",
+        )
+    found, bad = {}, []
+    for row in rows:
+        index = _index_of((row["label"] or "").strip(), contract)
+        if index is None:
+            bad.append(f"{row['file']}: {row['label']!r}")
+        else:
+            found[(row["file"] or "").strip()] = index
+    if bad:
+        raise UserError(
+            f"{path} has {len(bad)} label(s) that the model does not know.",
+            "; ".join(bad[:5]),
+            "use the names in the bundle's labels.txt, or their index from 0",
+        )
+    return found
