@@ -38,7 +38,7 @@ Arch = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Reproduces the run on the same machine.")]
 GateFlag = Annotated[
     list[str] | None,
-    typer.Option("--gate", help="Override a gate: PRECISION.NAME=VALUE, e.g. int8.agreement=0.9."),
+    typer.Option("--gate", help="Move a gate, e.g. int8.min_agreement=0.9 or =off."),
 ]
 Report = Annotated[Path | None, typer.Option(help="Write the result to this file too.")]
 
@@ -120,7 +120,7 @@ def export(
 ) -> None:
     """Make a folder for a phone from MODEL and prove every file in it."""
     from exporter.pipeline import summary
-    from exporter.pipeline.request import ExportRequest, parse_gates
+    from exporter.pipeline.request import ExportRequest
 
     store = None if no_cache else cache or out.resolve().parent / ".exporter-cache"
     options = {"width_mult": width, "input_size": input_size}
@@ -144,7 +144,7 @@ def export(
         threads=threads,
         latency_runs=runs,
         evaluated_limit=evaluated,
-        gates=parse_gates(gate or []),
+        gates=tuple(gate or ()),
     )
     if dry_run:
         summary.show_plan(request)
@@ -172,11 +172,10 @@ def parity(
 ) -> None:
     """Prove every file of BUNDLE against its model; exit code 1 when a gate fails."""
     from exporter.pipeline import reports
-    from exporter.pipeline.request import parse_gates
 
     report = reports.parity(
         bundle, images, limit=limit, evaluated_limit=evaluated, runtimes=tuple(runtime or ()),
-        gates=parse_gates(gate or []), threads=threads, runs=runs,
+        gates=tuple(gate or ()), threads=threads, runs=runs,
         files={"junit": junit, "markdown": markdown, "json": json},
     )  # fmt: skip
     raise typer.Exit(0 if report.passed else 1)

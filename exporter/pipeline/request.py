@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +50,7 @@ class ExportRequest:
         threshold: overrides the contract's 'not sure' threshold.
         force: replace an output folder that no export wrote.
         cache: folder of finished stages; None keeps none.
-        golden: how many images to keep with their expected answers.
+        gates: limits to move, see `exporter.prove.gates.with_overrides`.
     """
 
     model: Path
@@ -72,7 +72,7 @@ class ExportRequest:
     threads: int = 1
     latency_runs: int = 50
     evaluated_limit: int | None = 8
-    gates: Mapping[str, float] = field(default_factory=dict)
+    gates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,26 +154,3 @@ def check_out(out: Path, force: bool) -> None:
             "it is not empty and no export wrote it (it has no manifest)",
             "choose another --out, or replace it with --force",
         )
-
-
-def parse_gates(flags: Sequence[str]) -> dict[str, float]:
-    """`PRECISION.NAME=VALUE` flags as a mapping; the names are checked by the gates' table.
-
-    Raises:
-        RequestError: a flag that is not of this form.
-    """
-    gates = {}
-    for flag in flags:
-        name, equals, value = flag.partition("=")
-        try:
-            gates[name.strip()] = float(value)
-            well_formed = bool(equals) and "." in name
-        except ValueError:
-            well_formed = False
-        if not well_formed:
-            raise RequestError(
-                f"--gate {flag} is not understood.",
-                "a gate is PRECISION.NAME=VALUE",
-                "for example: --gate int8.agreement=0.9",
-            )
-    return gates

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from exporter.pipeline import pixels
-from exporter.pipeline.request import RequestError, check_out, choose_formats, parse_gates
+from exporter.pipeline.request import RequestError, check_out, choose_formats
 from models.contract import Preprocessing
 from models.errors import MissingExtraError
 from models.images import ImageError, ImageFile
@@ -63,13 +63,6 @@ def test_the_current_folder_is_never_replaced(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match="current folder"):
         check_out(Path(), force=True)
-
-
-def test_gate_flags() -> None:
-    assert parse_gates(["int8.agreement=0.9"]) == {"int8.agreement": 0.9}
-    for bad in ("agreement=0.9", "int8.agreement", "int8.agreement=much"):
-        with pytest.raises(RequestError, match="not understood"):
-            parse_gates([bad])
 
 
 def image(path: Path, value: int) -> Path:
