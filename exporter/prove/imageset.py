@@ -78,8 +78,6 @@ def prepare(
         ImageError: one or more cannot be decoded; all of them are named.
         UserError: no image at all, or a `labels.csv` that cannot be used.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"The limit is {limit} images.", "a proof needs one at least", "raise it")
     contract = bundle.contract
     if not images:
         return _golden_images(bundle, limit)
@@ -115,9 +113,14 @@ def prepare(
 
 def spread(images: Sequence[ImageFile], limit: int | None) -> list[ImageFile]:
     """At most `limit` images at even steps, so that sorted class folders are all met."""
-    if limit is None or limit >= len(images):
-        return list(images)
-    return [images[(index * len(images)) // limit] for index in range(limit)]
+    return [images[place] for place in sorted(evenly(len(images), limit))]
+
+
+def evenly(count: int, limit: int | None) -> set[int]:
+    """At most `limit` of `count` places, at even steps; all of them without a limit."""
+    if limit is None or limit >= count:
+        return set(range(count))
+    return {(index * count) // limit for index in range(limit)}
 
 
 def square_pixels(path: Path, contract: Contract) -> Pixels:

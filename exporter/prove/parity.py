@@ -16,7 +16,7 @@ from exporter.bundle import Bundle, Format, Precision, size_of
 from exporter.prove import golden, latency
 from exporter.prove.compare import FLOAT16, FLOAT32, Comparison, NumberFormat
 from exporter.prove.gates import GATES, Limits, check
-from exporter.prove.imageset import ImageSet, Sample, prepare
+from exporter.prove.imageset import ImageSet, Sample, evenly, prepare
 from exporter.prove.latency import LatencySettings, Timed
 from exporter.prove.opened import GetRuntime, Opened, one_line, open_artifacts, open_reference
 from exporter.prove.results import ArtifactResult, Latency, ParityReport
@@ -35,22 +35,32 @@ class ParitySettings:
     Attributes:
         threads: of every runtime that can be told.
         limit: at most so many images, spread evenly over the list.
+        evaluated_limit: at most so many for artifacts that are evaluated instead of
+            run, which takes a hundred times as long; the report says over how many.
         gates: limits for each precision, see `gates.with_overrides`.
         runtimes: only these, by name; None for all.
         latency: how to time, or None not to.
         on_image: called after each image, for a progress bar.
+        notes: said in the report, before its own.
     """
 
     threads: int = 1
     limit: int | None = None
+    evaluated_limit: int | None = None
     gates: Mapping[Precision, Limits] = field(default_factory=lambda: GATES)
     runtimes: tuple[str, ...] | None = None
     latency: LatencySettings | None = field(default_factory=LatencySettings)
     on_image: Callable[[], None] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise UserError(f"{self.threads} threads were asked for.", "", "ask for 1 or more")
+        for limit in (self.limit, self.evaluated_limit):
+            if limit is not None and limit < 1:
+                raise UserError(
+                    f"The limit is {limit} images.", "a proof needs one at least", "raise it"
+                )
 
 
 def run_parity(
@@ -81,14 +91,18 @@ def run_parity(
         open_artifacts(bundle, settings.threads, settings.runtimes, get_runtime) as opened,
     ):
         duel = _Duel(bundle, given, reference, opened)
-        for sample in given.samples:
-            duel.image(sample)
+        few = evenly(len(given.samples), settings.evaluated_limit)
+        for place, sample in enumerate(given.samples):
+            duel.image(sample, evaluate=place in few)
             if settings.on_image is not None:
                 settings.on_image()
         results = tuple(duel.result(entry, settings.gates) for entry in opened)
         name = "torch" if runtime.name == "torch" else "reference"
         timing = _time(settings, duel, Timed(name, runtime.version(), reference), opened)
-    notes = list(given.notes)
+    notes = [*settings.notes, *given.notes]
+    evaluated = [entry for entry in opened if duel.works(entry) and entry.evidence == "evaluated"]
+    if evaluated and len(few) < len(given.samples):
+        notes.append(f"evaluated, not run, on {len(few)} of the images: {_keys(evaluated)}")
     if given.square:
         notes += golden.replay_notes(duel.replays)
     if timing is not None:
@@ -103,6 +117,10 @@ def run_parity(
         latency=timing,
         notes=tuple(notes),
     )
+
+
+def _keys(entries: Sequence[Opened]) -> str:
+    return ", ".join(entry.row.key for entry in entries)
 
 
 def numbers_of(row: Format) -> NumberFormat:
@@ -124,6 +142,7 @@ class _Duel:
         activation = bundle.contract.activation
         self._sessions: dict[str, Session] = {}
         self._comparisons: dict[str, Comparison] = {}
+        self._evaluated = {entry.row.key for entry in opened if entry.evidence == "evaluated"}
         self._broken: dict[str, str] = {}
         self.ready: list[Pixels] = []
         self._recorded = golden.load(bundle) if given.square else None
@@ -133,8 +152,8 @@ class _Duel:
                 self._sessions[entry.row.key] = entry.session
                 self._comparisons[entry.row.key] = Comparison(activation, numbers_of(entry.row))
 
-    def image(self, sample: Sample) -> None:
-        """Classify one image everywhere."""
+    def image(self, sample: Sample, evaluate: bool) -> None:
+        """Classify one image everywhere; only where it is run, without `evaluate`."""
         pixels = self._given.pixels(sample)
         pixels.setflags(write=False)  # no session may change what the next one sees
         if len(self.ready) < _TIMED_IMAGES:
@@ -143,7 +162,7 @@ class _Duel:
         self._require_sound(wanted, sample)
         label = None if sample.truth is None else self._bundle.contract.names[sample.truth]
         for key, session in self._sessions.items():
-            if key in self._broken:
+            if key in self._broken or (key in self._evaluated and not evaluate):
                 continue
             try:
                 found = session.probabilities(pixels)

@@ -352,3 +352,15 @@ def test_float16_coreml_logits_skip_what_float16_cannot_hold(tmp_path: Path, fol
     core, lite = row(report, "coreml"), row(report, "tflite-float16")
     assert core.max_logit_difference is not None and core.max_logit_difference < 0.01
     assert lite.max_logit_difference is not None and lite.max_logit_difference > 1
+
+
+def test_evaluated_artifacts_can_have_fewer_images_and_the_report_says_so(
+    tmp_path: Path, folder: Path
+) -> None:
+    settings = ParitySettings(latency=None, evaluated_limit=4, notes=("drawn images",))
+    report = proven(make_bundle(tmp_path, ("onnx", "mlmodel")), folder, Shelf(), settings)
+    assert row(report, "onnx").images == 40
+    assert row(report, "mlmodel").images == 4
+    assert {image.label for image in row(report, "mlmodel").worst} == set(CLASSES)
+    assert report.notes[0] == "drawn images"
+    assert any("on 4 of the images: mlmodel" in note for note in report.notes)
