@@ -69,7 +69,7 @@ def quiet() -> Iterator[None]:
     Off a Mac it says eight times that Apple's libraries did not load. Exceptions
     pass through as they are.
     """
-    import tqdm
+    import tqdm  # type: ignore[import-untyped]
 
     logger = logging.getLogger("coremltools")
     level = logger.level

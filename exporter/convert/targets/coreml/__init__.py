@@ -13,6 +13,7 @@ from typing import Any
 
 from exporter.bundle import Precision
 from exporter.convert.graph import Graph
+from exporter.convert.targets.coreml.emitter import CoreMLError, Style
 from exporter.convert.targets.coreml.package import (
     CLASS_LABEL,
     DEFAULT_CARD,
@@ -21,12 +22,7 @@ from exporter.convert.targets.coreml.package import (
     write_mlmodel,
     write_mlpackage,
 )
-from exporter.convert.targets.coreml.program import (
-    CoreMLError,
-    Style,
-    build_program,
-    supported_kinds,
-)
+from exporter.convert.targets.coreml.program import build_program, supported_kinds
 from exporter.convert.targets.input_scale import fold_input_scale
 from exporter.coremltools_shim import import_coremltools, quiet
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract

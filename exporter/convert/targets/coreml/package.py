@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.convert.targets.coreml.program import Style
+from exporter.convert.targets.coreml.emitter import Style
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
 
 CLASS_LABEL = "classLabel"
