@@ -24,6 +24,7 @@ IMAGES ?=
 TRAIN_FLAGS ?=
 EXPORT_FLAGS ?=
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 WORKERS ?= 2
 
 # Without MODEL, the built-in example: a classifier of drawn snakes, trained here.
@@ -75,7 +76,7 @@ verify: $(STAMP) ## checksums, labels and operators of every file in dist/
 	$(BIN)/exporter verify $(OUT)
 
 bench: $(STAMP) ## the figures in the README, measured here
-	$(BIN)/python -m tests.bench
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_FLAGS)
 
 lint: $(STAMP) ## ruff, mypy and the layers
 	$(BIN)/ruff format --check .
