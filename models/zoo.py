@@ -1,0 +1,265 @@
+"""The registry of architectures: adding one is one decorated function.
+
+An entry says everything that the rest of the house has to know about a network:
+its options and their ranges, where its head and its first convolution are, and
+how its published weights were normalized. Nothing else in the project names an
+architecture.
+
+    @register(
+        "lenet",
+        head="head",
+        stem=("conv1", None),
+        options={"input_size": Option(28, 28, 512)},
+    )
+    def lenet(classes: int, *, input_size: int) -> nn.Module:
+        from models.architectures.lenet import LeNet
+
+        return LeNet(classes, input_size)
+
+The network takes normalized float32 pictures `[N, 3, size, size]` and gives logits
+`[N, classes]`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from models.contract import IMAGENET_MEAN, IMAGENET_STD, Normalization
+from models.errors import UserError
+from models.torchvision_shim import import_torchvision
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Number = int | float
+IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
+
+
+class ZooError(UserError):
+    """An architecture or an option that the zoo does not have."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One parameter of an architecture; a whole number where `default` is an int.
+
+    Attributes:
+        default: the value when the user says nothing.
+        smallest, largest: the allowed range, both ends included.
+        meaning: a few words for error messages.
+    """
+
+    default: Number
+    smallest: Number
+    largest: Number
+    meaning: str = ""
+
+    def settle(self, architecture: str, name: str, value: Any) -> Number:
+        """`value` as this option's type.
+
+        Raises:
+            ZooError: not a number, not whole where it has to be, or out of range.
+        """
+        whole = isinstance(self.default, int)
+        sound = (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and (not whole or value == int(value))
+        )
+        if not sound or not self.smallest <= value <= self.largest:
+            kind = "a whole number" if whole else "a number"
+            raise ZooError(
+                f"{architecture}: {name} is {value!r}.",
+                f"{self.meaning or name} is {kind} from {self.smallest} to {self.largest}",
+                f"leave it away for {self.default}, or give a value in that range",
+            )
+        return int(value) if whole else float(value)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of the zoo.
+
+    Attributes:
+        name: as on the command line and in checkpoints.
+        function: builds the network from `classes` and every option, by keyword.
+        head: the module path of the last layer, an nn.Linear or a 1x1 nn.Conv2d.
+        stem: module paths of the first convolution and of the batch norm behind it,
+            None where none follows.
+        options: the parameters with their ranges; 'input_size' is always one.
+        normalization: of the published weights.
+        published: the name of torchvision's weights enum with its member, e.g.
+            'MobileNet_V2_Weights.IMAGENET1K_V2'; None where nobody publishes any.
+        published_options: the options those weights were trained with.
+    """
+
+    name: str
+    function: Callable[..., nn.Module]
+    head: str
+    stem: tuple[str, str | None]
+    options: Mapping[str, Option]
+    normalization: Normalization = IMAGENET
+    published: str | None = None
+    published_options: Mapping[str, Number] = field(default_factory=dict)
+
+    def settle(self, options: Mapping[str, Any] | None = None) -> dict[str, Number]:
+        """All options with their values, checked.
+
+        Raises:
+            ZooError: an unknown option, or a value out of range.
+        """
+        given = dict(options or {})
+        unknown = sorted(set(given) - set(self.options))
+        if unknown:
+            raise ZooError(
+                f"{self.name} has no option {', '.join(map(repr, unknown))}.",
+                "its options are " + ", ".join(self.options),
+                "remove or correct it",
+            )
+        return {
+            name: option.settle(self.name, name, given.get(name, option.default))
+            for name, option in self.options.items()
+        }
+
+    def create(self, classes: int, options: Mapping[str, Any] | None = None) -> nn.Module:
+        """A freshly initialized network in training mode.
+
+        Raises:
+            ZooError: fewer than two classes, an unknown option or one out of range.
+        """
+        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
+            raise ZooError(
+                f"{self.name} was asked for {classes!r} class(es).",
+                "a classifier tells at least two classes apart",
+                "give every class a label",
+            )
+        import_torchvision()
+        return self.function(classes, **self.settle(options))
+
+    def replace_head(self, net: nn.Module, classes: int) -> nn.Module:
+        """Put a fresh last layer for `classes` classes into `net`; returns `net`.
+
+        Its weights are drawn from N(0, 0.01) and its bias is zero, so that the first
+        predictions are nearly uniform and the first gradients do not tear the
+        features apart.
+        """
+        import torch
+
+        parent_path, _, leaf = self.head.rpartition(".")
+        old = net.get_submodule(self.head)
+        new: nn.Module
+        if isinstance(old, torch.nn.Linear):
+            new = torch.nn.Linear(old.in_features, classes)
+        elif isinstance(old, torch.nn.Conv2d) and old.kernel_size == (1, 1):
+            new = torch.nn.Conv2d(old.in_channels, classes, kernel_size=1)
+        else:
+            raise TypeError(f"the head {self.head} of {self.name} is a {type(old).__name__}")
+        torch.nn.init.normal_(new.weight, 0.0, 0.01)
+        if new.bias is not None:
+            torch.nn.init.zeros_(new.bias)
+        setattr(net.get_submodule(parent_path), leaf, new)
+        return net
+
+
+_ENTRIES: dict[str, Architecture] = {}
+
+
+def register(
+    name: str,
+    *,
+    head: str,
+    stem: tuple[str, str | None],
+    options: Mapping[str, Option],
+    normalization: Normalization = IMAGENET,
+    published: str | None = None,
+    published_options: Mapping[str, Number] | None = None,
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+    """Enter an architecture; see `Architecture` for the arguments.
+
+    Raises:
+        ValueError: the name is taken, 'input_size' is no option, or the function's
+            keywords are not exactly the options.
+    """
+
+    def enter(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        if name in _ENTRIES:
+            raise ValueError(f"the architecture {name!r} is registered twice")
+        if "input_size" not in options:
+            raise ValueError(f"the architecture {name!r} has no option 'input_size'")
+        parameters = inspect.signature(function).parameters.values()
+        keywords = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if keywords != set(options):
+            raise ValueError(
+                f"{name!r} takes the keywords {sorted(keywords)}, its options are {sorted(options)}"
+            )
+        _ENTRIES[name] = Architecture(
+            name=name,
+            function=function,
+            head=head,
+            stem=stem,
+            options=dict(options),
+            normalization=normalization,
+            published=published,
+            published_options=dict(published_options or {}),
+        )
+        return function
+
+    return enter
+
+
+def names() -> tuple[str, ...]:
+    """The architectures, sorted by name."""
+    return tuple(sorted(_ENTRIES))
+
+
+def get(name: str) -> Architecture:
+    """The entry of an architecture.
+
+    Raises:
+        ZooError: there is none of that name.
+    """
+    if name not in _ENTRIES:
+        raise ZooError(
+            f"Unknown architecture: {name}.",
+            "the architectures are " + ", ".join(names()),
+            "name one of them, or bring the model as an ONNX file",
+        )
+    return _ENTRIES[name]
+
+
+def create(name: str, classes: int, **options: Number) -> nn.Module:
+    """A freshly initialized network: float32 `[N, 3, size, size]` to logits `[N, classes]`.
+
+    Raises:
+        ZooError: unknown architecture or option, or a value out of range.
+    """
+    return get(name).create(classes, options)
+
+
+def input_size_option(default: int, smallest: int = 32, largest: int = 1024) -> Option:
+    """The option that every architecture has."""
+    return Option(default, smallest, largest, "the side of the input square in pixels")
+
+
+WIDTH_MULT = Option(1.0, 0.1, 2.0, "the width multiplier (scales every layer's channels)")
+
+
+@register(
+    "mobilenet_v2",
+    head="classifier.1",
+    stem=("features.0.0", "features.0.1"),
+    options={"width_mult": WIDTH_MULT, "input_size": input_size_option(224)},
+    published="MobileNet_V2_Weights.IMAGENET1K_V2",
+    published_options={"width_mult": 1.0},
+)
+def mobilenet_v2(classes: int, *, width_mult: float, input_size: int) -> nn.Module:
+    """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), torchvision's."""
+    from torchvision.models import mobilenet_v2 as build
+
+    del input_size  # fully convolutional up to its global pooling
+    return build(weights=None, num_classes=classes, width_mult=width_mult)
