@@ -16,6 +16,7 @@ from exporter.prove.runtimes.errors import (
     require_file,
     require_interface,
 )
+from exporter.prove.runtimes.stored import lines
 from models.contract import Contract
 from models.errors import MissingExtraError
 
@@ -30,7 +31,7 @@ def embedded_labels(path: Path) -> tuple[str, ...] | None:
             text = archive.read(LABELS_ENTRY).decode("utf-8")
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, OSError):
         return None
-    return tuple(text.splitlines())
+    return lines(text)
 
 
 class LiteRtSession(Session):

@@ -15,6 +15,7 @@ from exporter.prove.runtimes.errors import (
     require_file,
     require_interface,
 )
+from exporter.prove.runtimes.stored import lines
 from models.contract import Contract
 from models.errors import MissingExtraError
 
@@ -93,9 +94,9 @@ def labels_in(metadata: dict[str, str]) -> tuple[str, ...] | None:
         try:
             items = json.loads(text)
         except json.JSONDecodeError:
-            return tuple(text.splitlines())
+            return lines(text)
         return tuple(item["name"] if isinstance(item, dict) else str(item) for item in items)
-    return tuple(text.splitlines())
+    return lines(text)
 
 
 class OnnxRuntime(Runtime):

@@ -15,6 +15,7 @@ from exporter.prove.runtimes.errors import (
     require_file,
     require_interface,
 )
+from exporter.prove.runtimes.stored import lines
 from models.contract import Contract
 from models.errors import MissingExtraError
 
@@ -81,7 +82,7 @@ class TensorFlowSession(Session):
 
     def labels(self) -> tuple[str, ...] | None:
         try:
-            return tuple((self._path / LABELS_ASSET).read_text(encoding="utf-8").splitlines())
+            return lines((self._path / LABELS_ASSET).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
             return None
 

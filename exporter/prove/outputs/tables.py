@@ -1,0 +1,102 @@
+"""Tables for the terminal; all fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from exporter.prove import latency as latencies
+from exporter.prove.outputs import wording
+from exporter.prove.results import Latency, ParityReport
+from exporter.prove.verify import Finding
+
+_STYLES = {
+    "passed": "green",
+    "ok": "green",
+    "FAILED": "bold red",
+    "failed": "bold red",
+    "not run": "yellow",
+}
+_LISTED = 5
+
+
+def table(report: ParityReport) -> RenderableType:
+    """The parity table with what failed, what was not run, notes, latency and a verdict."""
+    grid = _grid(wording.COLUMNS, left=4)
+    for artifact in report.artifacts:
+        grid.add_row(*map(_cell, wording.cells(artifact)))
+    parts: list[RenderableType] = [Text(wording.scope(report)), Text(""), grid, Text("")]
+    for artifact in report.artifacts:
+        bad = [check for check in artifact.gates if not check.passed]
+        if artifact.status == "failed" and not bad:
+            parts.append(Text(f"{artifact.key}: {artifact.reason}", "red"))
+        parts += [Text(f"{artifact.key}: {wording.gate(check)}", "red") for check in bad]
+        if bad and artifact.worst:
+            names = ", ".join(image.image for image in artifact.worst[:_LISTED])
+            parts.append(Text(f"  worst images: {names}"))
+    for reason, keys in wording.not_run(report).items():
+        parts.append(Text(f"not run: {', '.join(keys)}: {reason}", "yellow"))
+    if report.latency is not None:
+        parts += [Text(""), latency_table(report.latency, note=False), Text("")]
+    parts += [Text(f"note: {note}", "dim") for note in report.notes]
+    parts.append(Text(wording.verdict(report), "bold green" if report.passed else "bold red"))
+    return Group(*parts)
+
+
+def latency_table(latency: Latency, note: bool = True) -> RenderableType:
+    """Median, 90th percentile and ratio to the reference, in milliseconds."""
+    grid = _grid(("file", "runtime", "median", "p90", "ratio", "runs"), left=2)
+    for timed in latency.results:
+        grid.add_row(
+            timed.key,
+            Text(timed.runtime),
+            f"{timed.median_ms:.2f} ms",
+            f"{timed.p90_ms:.2f} ms",
+            f"{timed.ratio:.2f}",
+            str(timed.runs),
+        )
+    where = f"{latency.device}, {latency.threads} thread(s), batch 1, {latency.warmup} warm-up"
+    parts: list[RenderableType] = [Text(where), grid]
+    reasons: dict[str, list[str]] = {}
+    for key, reason in latency.not_timed:
+        reasons.setdefault(reason, []).append(key)
+    for reason, keys in reasons.items():
+        parts.append(Text(f"not timed: {', '.join(keys)}: {reason}", "yellow"))
+    if note:
+        parts.append(Text(f"note: {latencies.NOTE}", "dim"))
+    return Group(*parts)
+
+
+def findings_table(findings: Sequence[Finding]) -> RenderableType:
+    """What `verify` found: a row a check, then how to mend what failed."""
+    grid = _grid(("file", "check", "status", "found"), left=4)
+    for finding in findings:
+        grid.add_row(
+            Text(finding.subject), finding.check, _cell(finding.status), Text(finding.what)
+        )
+    failed = [finding for finding in findings if finding.status == "failed"]
+    skipped = [finding for finding in findings if finding.status == "not run"]
+    parts: list[RenderableType] = [grid, Text("")]
+    mends = dict.fromkeys(finding.mend for finding in failed if finding.mend)
+    parts += [Text(f"to mend it: {mend}") for mend in mends]
+    tail = f", {len(skipped)} not run" if skipped else ""
+    parts.append(
+        Text(f"{len(failed)} of {len(findings)} checks failed{tail}", "bold red")
+        if failed
+        else Text(f"{len(findings) - len(skipped)} checks passed{tail}", "bold green")
+    )
+    return Group(*parts)
+
+
+def _grid(columns: Sequence[str], left: int) -> Table:
+    grid = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for place, name in enumerate(columns):
+        grid.add_column(name, justify="left" if place < left else "right", overflow="fold")
+    return grid
+
+
+def _cell(text: str) -> Text:
+    return Text(text, _STYLES.get(text, ""))
