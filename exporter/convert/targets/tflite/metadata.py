@@ -10,7 +10,6 @@ and mapped into memory on the phone.
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +175,7 @@ def with_associated_files(model: bytes, contract: Contract) -> bytes:
     """
     files = {
         LABELS_FILE: "".join(f"{name}\n" for name in contract.names),
-        CONTRACT_FILE: json.dumps(contract.to_json(), indent=2, ensure_ascii=False) + "\n",
+        CONTRACT_FILE: contract.dumps(),
     }
     stream = io.BytesIO(model)
     with zipfile.ZipFile(stream, mode="a", compression=zipfile.ZIP_STORED) as archive:
