@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert.schema_py_generated import PadV2OptionsT
-from tflite_cases import ALL, Case
-from tflite_support import (
+from support.node_cases import ALL, Case
+from support.tflite_files import (
     CONTRACT,
     DELEGATED,
     PLAIN,

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from tflite_support import (
+from support.tflite_files import (
     CONTRACT,
     TYPE_NAMES,
     Net,
@@ -326,6 +326,8 @@ def test_minimum_runtime(tmp_path: Path) -> None:
     assert tflite.minimum_runtime(path) == "2.9.0"  # grouped convolution
     tflite.write(small_net().graph(), CONTRACT, path, "float32")
     assert tflite.minimum_runtime(path) == "1.13.1"  # DEQUANTIZE
+    path.write_bytes(int8_model(small_net().graph()))
+    assert tflite.minimum_runtime(path) == "2.12.0"  # a scale per channel in FULLY_CONNECTED
     path.write_bytes(b"not a model at all, and long enough")
     with pytest.raises(UserError, match="runtime"):
         tflite.minimum_runtime(path)

@@ -74,6 +74,7 @@ class FlatModel:
         self._operators: list[schema.OperatorT] = []
         self._codes: dict[int, int] = {}  # operator kind -> index, in order of appearance
         self._versions: dict[int, int] = {}
+        self._runtimes: set[str] = set()
 
     def tensor(
         self,
@@ -122,8 +123,10 @@ class FlatModel:
             operator.builtinOptionsType = _options_type(options)
         operator.opcodeIndex = self._codes.setdefault(kind, len(self._codes))
         self._operators.append(operator)
-        version = versions.operator_version(self._signature(kind, inputs, outputs, options))
+        signature = self._signature(kind, inputs, outputs, options)
+        version = versions.operator_version(signature)
         self._versions[kind] = max(version, self._versions.get(kind, 1))
+        self._runtimes.add(versions.first_runtime(signature))
 
     def _signature(
         self, kind: int, inputs: Sequence[int], outputs: Sequence[int], options: Any
@@ -140,14 +143,19 @@ class FlatModel:
             rescale = float(
                 read[0].quantization.scale[0] * read[1].quantization.scale[0] / made.scale[0]
             )
-        types = tuple(tensor.type for tensor in read)
-        return versions.Signature(kind, types, grouped, dilations != (1, 1), rescale)
+        weight = read[1].quantization if len(read) > 1 else None
+        return versions.Signature(
+            kind,
+            tuple(tensor.type for tensor in read),
+            grouped=grouped,
+            dilated=dilations != (1, 1),
+            per_channel=weight is not None and len(weight.scale) > 1,
+            rescale=rescale,
+        )
 
     def minimum_runtime(self) -> str:
         """The first TensorFlow Lite release that has every operator so far."""
-        return versions.highest(
-            versions.first_runtime(kind, version) for kind, version in self._versions.items()
-        )
+        return versions.highest(self._runtimes)
 
     def serialize(
         self,

@@ -28,6 +28,7 @@ class Signature:
         inputs: the TensorType of each input.
         grouped: a convolution whose filter sees only a part of the input channels.
         dilated: a convolution with a dilation other than 1.
+        per_channel: its weights have more than one scale.
         rescale: for MUL, input scale * input scale / output scale; 0 where not quantized.
     """
 
@@ -35,6 +36,7 @@ class Signature:
     inputs: tuple[int, ...]
     grouped: bool = False
     dilated: bool = False
+    per_channel: bool = False
     rescale: float = 0.0
 
 
@@ -44,6 +46,7 @@ _INT8_IS_2 = frozenset(
 )  # fmt: skip
 _ALWAYS_1 = frozenset((Op.RESHAPE, Op.HARD_SWISH, Op.QUANTIZE))
 
+_PER_CHANNEL_DENSE = "2.12.0"
 _FIRST_RUNTIME: dict[int, tuple[str, ...]] = {  # by version, from 1
     Op.ADD: ("1.5.0", "1.14.0"),
     Op.AVERAGE_POOL_2D: ("1.5.0", "1.14.0"),
@@ -93,9 +96,17 @@ def operator_version(signature: Signature) -> int:
     raise KeyError(kind)
 
 
-def first_runtime(kind: int, version: int) -> str:
-    """The first TensorFlow Lite release whose kernel has this version."""
-    return _FIRST_RUNTIME[kind][version - 1]
+def first_runtime(signature: Signature) -> str:
+    """The first TensorFlow Lite release that computes this operator right.
+
+    That is the release of its version, but for one operator whose version does not
+    tell: FULLY_CONNECTED with a scale per channel has the version of one scale, and
+    an old kernel would read the first scale for all. 2.12.0 is the oldest release
+    that this exporter's files were run with and found right.
+    """
+    if signature.kind == Op.FULLY_CONNECTED and signature.per_channel:
+        return _PER_CHANNEL_DENSE
+    return _FIRST_RUNTIME[signature.kind][operator_version(signature) - 1]
 
 
 def highest(releases: Iterable[str]) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from support import nets
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import (
+    Add,
     AveragePool,
     Conv,
     Dense,
+    Fused,
+    GlobalAveragePool,
     Graph,
     GraphInput,
     MaxPool,
@@ -22,6 +26,7 @@ from exporter.convert.graph import (
     Pad,
     Reshape,
     Sigmoid,
+    Softmax,
 )
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.targets.tflite.writer import to_bytes
@@ -224,4 +229,25 @@ def float_model(graph: Graph) -> bytes:
     return to_bytes(graph, CONTRACT, "float32")
 
 
-Build = Callable[[Net], object]
+def classifier(size: int = 32, classes: int = 10) -> Graph:
+    """A small classifier whose logits spread over classes and images as a trained one's do."""
+    net = Net(3, size, size)
+    net.input = replace(net.input, scale=1 / 127.5, zero_point=128)
+    made = net.conv("pixels", 12, (3, 3), padding=(1, 1, 1, 1), strides=(2, 2), fused=Fused.RELU6)
+    for outputs in (12, 24):
+        inner = net.conv(made, 24, fused=Fused.RELU6)
+        inner = net.conv(inner, 24, (3, 3), padding=(1, 1, 1, 1), groups=24, fused=Fused.RELU6)
+        made = net.conv(inner, outputs)
+        if outputs == 12:
+            made = net.add(Add, net.nodes[0].output, made)
+    net.dense(net.add(GlobalAveragePool, made, keep_dims=False), classes)
+    head = net.nodes[-1]
+    assert isinstance(head, Dense)
+    graph = net.graph()
+    evaluator = Evaluator(graph, threads=1)
+    logits = np.concatenate([evaluator.run(image)[graph.output] for image in nets.images(16, size)])
+    factor = np.float32(2.5 / (logits - logits.mean(axis=0)).std())
+    bias = (head.bias - logits.mean(axis=0)) * factor
+    net.nodes[-1] = replace(head, weight=head.weight * factor, bias=bias.astype(np.float32))
+    net.add(Softmax, head.output)
+    return net.graph()

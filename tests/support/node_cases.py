@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tflite_support import Net
+from support.tflite_files import Net
 
 from exporter.convert.graph import (
     Add,
