@@ -16,6 +16,7 @@ from exporter.prove.runtimes.errors import (
     require_file,
     require_interface,
 )
+from exporter.prove.runtimes.hushed import hushed
 from exporter.prove.runtimes.stored import lines
 from models.contract import Contract
 from models.errors import MissingExtraError
@@ -51,10 +52,11 @@ class LiteRtSession(Session):
             )
         self._path = path
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            with hushed():
+                self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
             given = self._interpreter.get_input_details()
             made = self._interpreter.get_output_details()
-            self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise damaged(path, "LiteRT", error) from error
         if len(given) != 1 or len(made) != 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from exporter.prove.runtimes.errors import (
     require_file,
     require_interface,
 )
+from exporter.prove.runtimes.hushed import hushed
 from exporter.prove.runtimes.stored import lines
 from models.contract import Contract
 from models.errors import MissingExtraError
@@ -25,14 +27,15 @@ LABELS_ASSET = Path("assets") / "labels.txt"
 
 def import_tensorflow(threads: int) -> Any:
     """TensorFlow with its start-up chatter off and its threads set, if it is not up yet."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with hushed():
+        import tensorflow as tf
 
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:  # it has computed already in this process: the setting stays as it was
-        pass
+        # Once it has computed in this process its threads stay as they are.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.constant(0)  # starts it: it chatters once more
     return tf
 
 
