@@ -12,6 +12,7 @@ import atexit
 import functools
 import importlib.util
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.prove.runtimes.coreml.protos import model_messages
 from models.contract import Contract, Label, Normalization, Preprocessing
 from models.torchvision_shim import import_torchvision
 
@@ -52,6 +54,40 @@ class Samples:
 
     def path(self, name: str) -> Path:
         return self.folder / name
+
+
+def import_coremltools() -> Any:
+    """coremltools without TensorFlow, which it would import for 5 s and not use here."""
+    hidden = "tensorflow" not in sys.modules
+    if hidden:
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    try:
+        import coremltools
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
+    return coremltools
+
+
+def edit(source: Path, folder: Path, change: Callable[[Any], None]) -> Path:
+    """A copy of a package or model whose specification `change` has altered."""
+    copy = folder / source.name
+    if source.is_dir():
+        shutil.copytree(source, copy, dirs_exist_ok=True)
+    else:
+        shutil.copy(source, copy)
+    path = copy / SPEC_IN_PACKAGE if copy.is_dir() else copy
+    spec = model_messages().Model.FromString(path.read_bytes())
+    change(spec)
+    path.write_bytes(spec.SerializeToString())
+    return copy
+
+
+def operations(spec: Any, kind: str) -> list[Any]:
+    """A program's operations of one kind, in order."""
+    function = spec.mlProgram.functions["main"]
+    block = function.block_specializations[function.opset]
+    return [op for op in block.operations if op.type == kind]
 
 
 def draw_images(count: int, seed: int, size: int = SIZE) -> np.ndarray:
@@ -158,7 +194,7 @@ def convert(
     Args:
         image: more arguments for `ImageType` (scale, bias, color_layout).
     """
-    import coremltools as ct
+    ct = import_coremltools()
     from coremltools.converters.mil import Builder
 
     opset = ct.target[target]

@@ -64,7 +64,7 @@ def read_model_file(path: Path) -> ModelFile:
             f"{path} has specification version {spec.specificationVersion}.",
             f"versions 1 to {_NEWEST_SPECIFICATION} are known",
         )
-    refuse_unknown_fields(spec, "the model")
+    refuse_unknown_fields(spec, f"{path}: the model")
     return ModelFile(path, spec, spec_path.parent, items)
 
 

@@ -148,7 +148,7 @@ class Storage:
         if blob.dtype != declared.dtype:
             raise CoreMLFileError(
                 f"{where} is declared {declared}, its blob at offset {message.offset} "
-                f"holds {blob.dtype}."
+                f"of {path.name} holds {blob.dtype}."
             )
         return _from_bytes(data, declared, where, blob.padding_bits)
 
