@@ -30,6 +30,7 @@ from models.errors import UserError
 
 FindingStatus = Literal["ok", "failed", "not run"]
 _EVALUATED_IMAGES = 1  # of the golden ones, for runtimes that take seconds an image
+_SHOWN = 3  # of the faults of one file's operators
 _AGAIN = "export the model again, or copy the whole folder again from where it came"
 
 
@@ -158,21 +159,30 @@ def _inside(bundle: Bundle, row: Format, session: Session) -> Iterator[Finding]:
             problems = [one_line(error)]
         if not problems:
             yield Finding("operators", row.path, "ok", f"{row.precision} throughout, no TRANSPOSE")
-        for problem in problems:
+        for problem in problems[:_SHOWN]:
             yield Finding("operators", row.path, "failed", problem, "export the model again")
+        if len(problems) > _SHOWN:
+            more = f"and {len(problems) - _SHOWN} more like these"
+            yield Finding("operators", row.path, "failed", more, "export the model again")
 
 
 def _embedded_contracts(path: Path, row: Format, session: Session) -> Iterator[str | None]:
     """The contract's JSON inside a file of a kind that carries it; None where it is lacking."""
     if isinstance(session, OnnxSession):
         yield session.metadata().get("contract")
-    elif row.runtime == "litert" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            yield archive.read(CONTRACT).decode("utf-8", "replace") if CONTRACT in names else None
+    elif row.runtime == "litert":
+        yield _zipped_contract(path)
     elif row.runtime == "tensorflow":
         inner = path / "assets" / CONTRACT
         yield inner.read_text(encoding="utf-8", errors="replace") if inner.is_file() else None
+
+
+def _zipped_contract(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(CONTRACT).decode("utf-8", "replace")
+    except (zipfile.BadZipFile, KeyError, OSError):
+        return None
 
 
 def _compare_contract(subject: str, text: str | None, contract: Contract) -> Finding:

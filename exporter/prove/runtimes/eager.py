@@ -19,6 +19,7 @@ class EagerSession(Session):
 
     def __init__(self, path: Path, contract: Contract, threads: int) -> None:
         import torch
+
         from models.checkpoint import build, load_checkpoint
         from models.classifier import Classifier
 
