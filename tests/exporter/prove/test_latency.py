@@ -38,7 +38,8 @@ class Clock:
 
 def test_median_p90_and_ratio_by_hand() -> None:
     clock = Clock()
-    entries = [clock.session("torch", [4_000_000]), clock.session("a", [1_000_000] * 8 + [9_000_000] * 2)]  # fmt: skip
+    uneven = [1_000_000] * 8 + [9_000_000] * 2
+    entries = [clock.session("torch", [4_000_000]), clock.session("a", uneven)]
     latency = measure(entries, PIXELS, 2, LatencySettings(runs=50, warmup=10), clock=clock)
     torch, fast = latency.results
     assert (torch.median_ms, torch.p90_ms, torch.ratio, torch.runs) == (4.0, 4.0, 1.0, 50)
