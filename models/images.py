@@ -21,6 +21,7 @@ from models.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_PIXELS = 64_000_000  # a 64-megapixel photograph: 192 MB once decoded
+MAX_ELONGATION = 50  # a 1 x 60,000 picture would resize to gigabytes
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -149,18 +150,36 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_square(image: Image.Image, rule: Preprocessing) -> Image.Image:
-    """Resize the shorter side and crop the centre, as the contract says."""
-    width, height = image.size
+def resized_size(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int]:
+    """Width and height once the shorter side is `rule.resize_shorter_side`.
+
+    Raises:
+        ImageError: the picture is more than `MAX_ELONGATION` times as long as wide.
+    """
+    width, height = size
+    if max(size) > MAX_ELONGATION * min(size):
+        raise ImageError(
+            f"A picture of {width} x {height} pixels is too elongated.",
+            f"its centre square would be less than 1/{MAX_ELONGATION} of it",
+            "crop it first",
+        )
     side = rule.resize_shorter_side
     if width <= height:
-        size = (side, int(side * height / width))
-    else:
-        size = (int(side * width / height), side)
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    left = round((size[0] - rule.width) / 2)
-    top = round((size[1] - rule.height) / 2)
+        return side, int(side * height / width)
+    return int(side * width / height), side
+
+
+def resize(image: Image.Image, rule: Preprocessing) -> Image.Image:
+    """Resize the shorter side as the contract says, without cropping."""
+    size = resized_size(image.size, rule)
+    return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+
+
+def to_square(image: Image.Image, rule: Preprocessing) -> Image.Image:
+    """Resize the shorter side and crop the centre, as the contract says."""
+    image = resize(image, rule)
+    left = round((image.width - rule.width) / 2)
+    top = round((image.height - rule.height) / 2)
     return image.crop((left, top, left + rule.width, top + rule.height))
 
 

@@ -1,0 +1,324 @@
+"""Train a classifier on folders of photographs, from published weights or from nothing.
+
+    checkpoint = train(TrainSettings(out=Path("runs/flowers"), data=Path("flowers"),
+                                     weights="imagenet"))
+
+The result takes raw pixels by way of `pixel / 127.5 - 1`, see `models.normalization`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from models import images, zoo
+from models.checkpoint import build, load_checkpoint
+from models.contract import Contract, Label, load_labels
+from models.data.folder import (
+    FolderSet,
+    load_folder,
+    refuse_duplicates,
+    refuse_other_classes,
+)
+from models.data.split import load_given_split, load_split
+from models.errors import UserError
+from models.training.record import RunFolder, describe
+from models.training.settings import (
+    FINE_TUNE,
+    FROM_SCRATCH,
+    Recipe,
+    TrainingError,
+    TrainSettings,
+    check,
+)
+
+__all__ = [
+    "FINE_TUNE",
+    "FROM_SCRATCH",
+    "Recipe",
+    "TrainSettings",
+    "TrainingError",
+    "TrainingInterruptedError",
+    "measure",
+    "settle_labels",
+    "train",
+]
+_EVALUATION_BATCH = 32
+Say = Callable[[str], None]
+
+
+class TrainingInterruptedError(UserError):
+    """Somebody stopped the training; it can be resumed."""
+
+    exit_code = 130
+
+
+def train(
+    settings: TrainSettings,
+    data: tuple[FolderSet, FolderSet] | None = None,
+    on_message: Say = lambda text: None,
+) -> Path:
+    """Train, and keep the best epoch's weights.
+
+    Args:
+        data: training and validation images; read from the settings' folders if None.
+        on_message: told what happens, one line each.
+
+    Returns:
+        The path of the checkpoint, `checkpoint.safetensors` in `settings.out`.
+
+    Raises:
+        UserError: settings, data, labels or weights that cannot be used; all of it
+            is checked, and every image decoded, before the first epoch.
+        TrainingInterruptedError: Ctrl-C; what is finished is kept.
+    """
+    check(settings)
+    folder = RunFolder(Path(settings.out))
+    folder.check(settings.resume, settings.force)
+    train_set, validation_set = data or _read_data(settings)
+    test_set = _read_test(settings, train_set, validation_set)
+    labels = settle_labels(settings.labels, train_set.classes)
+    description = describe(settings, labels, train_set, validation_set)
+    if settings.resume:
+        folder.compare(description)
+        if folder.finished():
+            on_message(f"The run in {folder.path} is finished already.")
+            return folder.checkpoint
+    on_message(
+        f"{len(labels)} classes, {len(train_set)} training and "
+        f"{len(validation_set)} validation images"
+    )
+    with _quiet():
+        history = _fit(
+            settings, folder, description, labels, (train_set, validation_set), on_message
+        )
+    if test_set is not None:
+        accuracy = measure(folder.checkpoint, test_set)
+        history["test_accuracy"] = round(accuracy, 5)
+        on_message(f"test accuracy {accuracy:.2%} on {len(test_set)} images")
+    folder.write_history(**history, finished=True)
+    return folder.checkpoint
+
+
+def measure(checkpoint: Path, test_set: FolderSet) -> float:
+    """Top-1 accuracy of a checkpoint on labelled images, read as every artifact reads them.
+
+    Args:
+        test_set: its classes are in the order of the checkpoint's labels.
+    """
+    import torch
+
+    from models.classifier import Classifier
+
+    found = load_checkpoint(checkpoint)
+    classifier = Classifier(build(found), found.contract).eval()
+    paths = [item.path for item in test_set.items]
+    targets = torch.tensor([item.class_index for item in test_set.items])
+    answers = []
+    with torch.inference_mode():
+        rule = found.contract.preprocessing
+        for pixels in images.load_batches(paths, rule, _EVALUATION_BATCH):
+            answers.append(classifier(torch.from_numpy(pixels)).argmax(dim=1))
+    return float((torch.cat(answers) == targets).double().mean())
+
+
+def settle_labels(
+    given: Path | tuple[Label, ...] | None, classes: tuple[str, ...]
+) -> tuple[Label, ...]:
+    """One label for each class folder, in the folders' order.
+
+    Raises:
+        TrainingError: the names are not exactly the folders' names.
+        ContractError: the labels file cannot be read.
+    """
+    if given is None:
+        return tuple(Label(name) for name in classes)
+    labels = given if isinstance(given, tuple) else load_labels(given)
+    by_name = {label.name: label for label in labels}
+    lacking = [name for name in classes if name not in by_name]
+    spare = [name for name in by_name if name not in classes]
+    if lacking or spare or len(by_name) != len(labels):
+        found = [
+            f"{what}: {', '.join(names[:5])}"
+            for what, names in (("without a label", lacking), ("without a folder", spare))
+            if names
+        ]
+        raise TrainingError(
+            "The labels do not match the class folders.",
+            "; ".join(found) or "a label is there twice",
+            "name each label exactly as its folder",
+        )
+    return tuple(by_name[name] for name in classes)
+
+
+def _read_data(settings: TrainSettings) -> tuple[FolderSet, FolderSet]:
+    if settings.data is None:
+        raise TrainingError("There is no data.", "no folder was given", "give --data DIR")
+    if settings.validation is not None:
+        return load_given_split(settings.data, settings.validation)
+    return load_split(settings.data, settings.validation_fraction, settings.seed)
+
+
+def _read_test(
+    settings: TrainSettings, train_set: FolderSet, validation_set: FolderSet
+) -> FolderSet | None:
+    if settings.test is None:
+        return None
+    test_set = load_folder(settings.test)
+    refuse_other_classes(train_set, test_set)
+    refuse_duplicates(train_set, validation_set, test_set)
+    return test_set
+
+
+def _fit(
+    settings: TrainSettings,
+    folder: RunFolder,
+    description: dict[str, Any],
+    labels: tuple[Label, ...],
+    sets: tuple[FolderSet, FolderSet],
+    on_message: Say,
+) -> dict[str, Any]:
+    """Everything that needs torch; the history of the run."""
+    from models.training.batches import training_loader, validation_loader
+    from models.training.keeper import Keeper
+    from models.training.library import lightning
+    from models.training.pictures import decode_resized, decode_squares
+    from models.training.start import starting_network
+    from models.training.task import ACCURACY, Task
+
+    rule = settings.preprocessing
+    contract = Contract(labels, rule, name=settings.name or folder.path.resolve().name)
+    net = starting_network(settings, labels, on_message)
+    paths = [[item.path for item in part.items] for part in sets]
+    targets = [[item.class_index for item in part.items] for part in sets]
+    with _scratch_in(folder.path):
+        learned = decode_resized(paths[0], rule, settings.memory_limit, folder.path)
+        judging = decode_squares(paths[1], rule, settings.memory_limit, folder.path)
+        if not settings.resume:
+            folder.begin(description)
+    loaders = (
+        training_loader(learned, targets[0], settings),
+        validation_loader(judging, targets[1], _EVALUATION_BATCH),
+    )
+    steps = len(loaders[0]) * settings.recipe.epochs
+    keeper = Keeper(folder, settings, contract, on_message)
+    stopping = lightning.pytorch.callbacks.EarlyStopping(
+        ACCURACY, mode="max", patience=settings.patience, check_on_train_epoch_end=False
+    )
+    task = Task(net, zoo.get(settings.architecture).head, settings, steps)
+    _run(_trainer(settings, folder, [stopping, keeper]), task, loaders, folder, keeper, on_message)
+    return {"epochs": keeper.epochs, "best": keeper.best}
+
+
+def _trainer(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -> Any:
+    from models.training.library import lightning, torch
+
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    progress = settings.progress and sys.stdout.isatty()
+    if progress:
+        callbacks = [*callbacks, lightning.pytorch.callbacks.RichProgressBar(leave=False)]
+    return lightning.Trainer(
+        max_epochs=settings.recipe.epochs,
+        accelerator=device,
+        devices=1,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder.path,
+    )
+
+
+def _run(
+    trainer: Any,
+    task: Any,
+    loaders: tuple[Any, Any],
+    folder: RunFolder,
+    keeper: Any,
+    on_message: Say,
+) -> None:
+    last = folder.last if folder.last.exists() else None
+    if last is not None:
+        on_message(f"resuming from {last}")
+    handler = _interrupt_handler()
+    try:
+        trainer.fit(task, *loaders, ckpt_path=last, weights_only=True)
+    except SystemExit as error:  # Lightning's answer to Ctrl-C
+        raise _interrupted(folder, keeper, trainer) from error
+    except ArithmeticError as error:
+        raise TrainingError(
+            f"The training diverged in epoch {trainer.current_epoch + 1}.",
+            str(error),
+            "begin anew with a lower --learning-rate",
+        ) from error
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
+    if trainer.state.status == "interrupted":
+        raise _interrupted(folder, keeper, trainer)
+
+
+def _interrupted(folder: RunFolder, keeper: Any, trainer: Any) -> TrainingInterruptedError:
+    done = len(keeper.epochs)
+    kept = (
+        f"the best weights so far are {folder.checkpoint} "
+        f"(validation accuracy {keeper.best['validation_accuracy']:.2%})"
+        if keeper.best is not None
+        else "no epoch was finished, so there are no weights yet"
+    )
+    return TrainingInterruptedError(
+        f"The training was interrupted after {done} of {trainer.max_epochs} epochs.",
+        kept,
+        "go on with the same command and --resume",
+    )
+
+
+def _interrupt_handler() -> Any:
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.getsignal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _scratch_in(path: Path) -> Iterator[None]:
+    """Make a folder; when the block fails, take it away again if it is new and empty."""
+    existed = path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's notes on hardware and its hints, which are no news here."""
+    import models.training.library  # noqa: F401 - importing Lightning sets its log level
+
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            warnings.filterwarnings("ignore", message=".*num_workers.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

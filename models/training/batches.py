@@ -1,0 +1,132 @@
+"""Batches for training and validation, the same ones whenever the seed is the same.
+
+Which pictures come in which order and how each is augmented follows from the seed,
+the epoch and the picture alone: not from the number of workers, nor from what
+happened before. A run that is resumed therefore sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from models.training.library import torch
+from models.training.pictures import Pictures
+from models.training.settings import TrainSettings
+
+Place = tuple[int, int]  # epoch, index of the picture
+
+
+def mixed_seed(*parts: int) -> int:
+    """63 bits that depend on every part."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class EpochSampler(Sampler[Place]):
+    """Each picture once an epoch, in an order drawn from seed and epoch.
+
+    Lightning calls `set_epoch` before each epoch, also when it resumes.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count = count
+        self._seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Place]:
+        generator = torch.Generator().manual_seed(mixed_seed(self._seed, self.epoch))
+        for index in torch.randperm(self._count, generator=generator).tolist():
+            yield self.epoch, index
+
+
+class Augmented(Dataset[tuple[Tensor, int]]):
+    """Training pictures, uint8 `[3, size, size]`, and their classes."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        targets: Sequence[int],
+        augment: Callable[[Tensor], Tensor],
+        seed: int,
+    ) -> None:
+        self._pictures = pictures
+        self._targets = tuple(targets)
+        self._augment = augment
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, place: Place) -> tuple[Tensor, int]:
+        epoch, index = place
+        # torchvision's transforms draw from the global generator. Each training step
+        # seeds it anew before the network draws from it.
+        torch.default_generator.manual_seed(mixed_seed(self._seed, epoch, index))
+        picture = torch.from_numpy(self._pictures[index]).permute(2, 0, 1)
+        return self._augment(picture), self._targets[index]
+
+
+class Plain(Dataset[tuple[Tensor, int]]):
+    """Validation pictures as the model takes them, uint8 `[3, height, width]`."""
+
+    def __init__(self, pictures: Pictures, targets: Sequence[int]) -> None:
+        self._pictures = pictures
+        self._targets = tuple(targets)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(self._pictures[index]).permute(2, 0, 1), self._targets[index]
+
+
+def augmentation(settings: TrainSettings) -> Callable[[Tensor], Tensor]:
+    """torchvision's transforms from a whole uint8 picture to a training picture."""
+    from torchvision.transforms import v2
+
+    size, jitter = settings.picture_size, settings.jitter
+    steps: list[torch.nn.Module] = [
+        v2.RandomResizedCrop(size, scale=settings.crop_scale, antialias=True),
+        v2.RandomHorizontalFlip(),
+    ]
+    if settings.vertical_flip:
+        steps.append(v2.RandomVerticalFlip())
+    if jitter > 0:  # no hue: colour tells species apart
+        steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
+    return v2.Compose(steps)
+
+
+def training_loader(
+    pictures: Pictures, targets: Sequence[int], settings: TrainSettings
+) -> DataLoader[tuple[Tensor, int]]:
+    """Batches of uint8 `[n, 3, size, size]`; the incomplete last batch is left out."""
+    return DataLoader(
+        Augmented(pictures, targets, augmentation(settings), settings.seed),
+        batch_size=min(settings.batch_size, len(targets)),
+        sampler=EpochSampler(len(targets), settings.seed),
+        drop_last=True,
+        num_workers=settings.workers,
+        persistent_workers=settings.workers > 0,
+        generator=torch.Generator().manual_seed(settings.seed),
+    )
+
+
+def validation_loader(
+    pictures: Pictures, targets: Sequence[int], batch_size: int
+) -> DataLoader[tuple[Tensor, int]]:
+    """Batches of uint8 `[n, 3, height, width]` in order, all of them."""
+    return DataLoader(
+        Plain(pictures, targets),
+        batch_size=batch_size,
+        generator=torch.Generator().manual_seed(0),
+    )

@@ -1,0 +1,211 @@
+"""What a training run is asked to do, checked before any long work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from models import zoo
+from models.checkpoint import default_resize
+from models.contract import Label, Preprocessing
+from models.errors import UserError
+
+NO_WEIGHTS = "none"
+PUBLISHED_WEIGHTS = "imagenet"
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class TrainingError(UserError):
+    """A training run that cannot be done as asked."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The figures that differ between fine-tuning and training from nothing.
+
+    Attributes:
+        epochs: passes over the training images.
+        learning_rate: peak of the one-cycle schedule, AdamW.
+        head_factor: how much faster the new head learns than the backbone.
+    """
+
+    epochs: int
+    learning_rate: float
+    head_factor: float
+
+
+FINE_TUNE = Recipe(epochs=12, learning_rate=5e-4, head_factor=10.0)
+FROM_SCRATCH = Recipe(epochs=30, learning_rate=4e-3, head_factor=1.0)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training run.
+
+    Attributes:
+        out: the run's folder; only files of the run's own are written or replaced in it.
+        data: one folder a class, or a folder that is divided into train and val
+            already; may be None where the caller hands `train` the images.
+        validation: images that judge each epoch; else a share of `data` does.
+        validation_fraction: that share.
+        test: images that the best weights are measured on at the end.
+        labels: attributes of the classes (a file or labels); names as the folders'.
+        architecture, options: as in the zoo; 'input_size' is the picture's side.
+        weights: 'none', 'imagenet' (downloaded), or the path of a weights file.
+        epochs, learning_rate: None for the recipe's, see `recipe`.
+        batch_size: at most; never more than there are training images.
+        weight_decay: AdamW's, on weights of two or more dimensions.
+        label_smoothing: epsilon of Szegedy et al. 2015, arXiv:1512.00567.
+        warm_up: share of the steps in which the learning rate rises.
+        train_size: side of the augmented training pictures; None for about 0.86 of
+            the input size. Crops show things enlarged, so smaller pictures match the
+            validation better (Touvron et al. 2019, arXiv:1906.06423) and cost less.
+        crop_scale: smallest and largest share of the area that a random crop keeps.
+        jitter: how far brightness, contrast and saturation wander; 0 for none.
+        vertical_flip: also mirror top to bottom, where up and down mean nothing.
+        patience: epochs without a better validation accuracy before it stops.
+        seed: decides the initial weights, the split, the order and the augmentation.
+        workers: processes that augment; 0 does it in this one (best on few cores).
+        memory_limit: bytes of decoded pictures kept in memory; beyond, in a file.
+        resume: go on where the run at `out` stopped.
+        force: replace the run at `out`.
+        name: what the model is called in its contract; the folder's name if None.
+        device: 'auto' is CUDA where there is a GPU, else the CPU.
+        progress: show a bar.
+    """
+
+    out: Path
+    data: Path | None = None
+    validation: Path | None = None
+    validation_fraction: float = 0.15
+    test: Path | None = None
+    labels: Path | tuple[Label, ...] | None = None
+    architecture: str = "mobilenet_v2"
+    options: Mapping[str, int | float] = field(default_factory=dict)
+    weights: str = NO_WEIGHTS
+    epochs: int | None = None
+    batch_size: int = 32
+    learning_rate: float | None = None
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    warm_up: float = 0.2
+    train_size: int | None = None
+    crop_scale: tuple[float, float] = (0.35, 1.0)
+    jitter: float = 0.2
+    vertical_flip: bool = False
+    patience: int = 10
+    seed: int = 0
+    workers: int = 0
+    memory_limit: int = 4_000_000_000
+    resume: bool = False
+    force: bool = False
+    name: str | None = None
+    device: Device = "auto"
+    progress: bool = True
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with this run's own figures put in."""
+        base = FROM_SCRATCH if self.weights == NO_WEIGHTS else FINE_TUNE
+        return replace(
+            base,
+            epochs=base.epochs if self.epochs is None else self.epochs,
+            learning_rate=base.learning_rate if self.learning_rate is None else self.learning_rate,
+        )
+
+    @property
+    def input_size(self) -> int:
+        return int(zoo.get(self.architecture).settle(self.options)["input_size"])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The rule of the trained model: pixel / 127.5 - 1, the centre of the picture."""
+        size = self.input_size
+        return Preprocessing(height=size, width=size, resize_shorter_side=default_resize(size))
+
+    @property
+    def picture_size(self) -> int:
+        """Side of the augmented training pictures, a multiple of 16 unless it was given."""
+        if self.train_size is not None:
+            return self.train_size
+        return max(16, 16 * round(self.input_size * 0.86 / 16))
+
+
+def check(settings: TrainSettings) -> None:
+    """Refuse settings that cannot work; touches no data and imports nothing heavy.
+
+    Raises:
+        ZooError: unknown architecture or option, or a value out of range.
+        TrainingError: a figure out of its range, a weights file that is missing, or
+            weights that nobody publishes.
+    """
+    entry = zoo.get(settings.architecture)
+    options = entry.settle(settings.options)
+    recipe = settings.recipe
+    _whole("--epochs", recipe.epochs, 1, 100_000)
+    _whole("--batch-size", settings.batch_size, 2, 65_536)
+    _whole("--seed", settings.seed, 0, 2**32 - 1)
+    _whole("patience", settings.patience, 1, 100_000)
+    _whole("workers", settings.workers, 0, 256)
+    _whole("train_size", settings.picture_size, 16, 4096)
+    _number("--learning-rate", recipe.learning_rate, 1e-8, 10.0)
+    _number("validation_fraction", settings.validation_fraction, 0.001, 0.9)
+    _number("weight_decay", settings.weight_decay, 0.0, 10.0)
+    _number("label_smoothing", settings.label_smoothing, 0.0, 0.9)
+    _number("warm_up", settings.warm_up, 0.01, 0.99)
+    _number("jitter", settings.jitter, 0.0, 1.0)
+    low, high = settings.crop_scale
+    _number("crop_scale[0]", low, 0.01, 1.0)
+    _number("crop_scale[1]", high, low, 1.0)
+    if settings.resume and settings.force:
+        raise TrainingError(
+            "--resume and --force exclude each other.",
+            "one goes on with the run, the other one replaces it",
+            "give one of them",
+        )
+    if settings.weights == PUBLISHED_WEIGHTS:
+        _check_published(entry, options)
+    elif settings.weights != NO_WEIGHTS and not Path(settings.weights).is_file():
+        raise TrainingError(
+            f"The weights file {settings.weights} does not exist.",
+            "--weights is a file, 'imagenet' or 'none'",
+            "check the path",
+        )
+
+
+def _check_published(entry: zoo.Architecture, options: Mapping[str, Any]) -> None:
+    if entry.published is None:
+        raise TrainingError(
+            f"Nobody publishes ImageNet weights of {entry.name}.",
+            "torchvision has none",
+            "give a weights file, or --weights none to train from nothing",
+        )
+    for name, value in entry.published_options.items():
+        if options[name] != value:
+            raise TrainingError(
+                f"The published weights of {entry.name} have {name}={value}, not {options[name]}.",
+                "weights of another shape cannot be loaded",
+                f"leave {name} at {value}, give a weights file, or train with --weights none",
+            )
+
+
+def _whole(what: str, value: Any, smallest: int, largest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
+        raise TrainingError(
+            f"{what} is {value!r}.",
+            f"it is a whole number from {smallest} to {largest}",
+            "give one in that range",
+        )
+
+
+def _number(what: str, value: Any, smallest: float, largest: float) -> None:
+    sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not sound or not smallest <= value <= largest:
+        raise TrainingError(
+            f"{what} is {value!r}.",
+            f"it is a number from {smallest:g} to {largest:g}",
+            "give one in that range",
+        )

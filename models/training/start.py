@@ -1,0 +1,116 @@
+"""The network that a training begins with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+
+from models import checkpoint, state_files, zoo
+from models.contract import Contract, Label, Normalization
+from models.normalization import renormalize
+from models.torchvision_shim import import_torchvision
+from models.training.settings import (
+    NO_WEIGHTS,
+    PUBLISHED_WEIGHTS,
+    TrainingError,
+    TrainSettings,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def starting_network(
+    settings: TrainSettings, labels: tuple[Label, ...], on_message: Callable[[str], None]
+) -> nn.Module:
+    """A network in training mode that takes `pixel / 127.5 - 1`.
+
+    Fresh, or with the weights that the settings name: their first convolution is
+    rewritten to that normalization, and their head replaced unless they come from a
+    checkpoint with the very same labels.
+
+    Raises:
+        CheckpointError: the weights file cannot be used.
+        TrainingError: the published weights cannot be downloaded.
+    """
+    import torch
+
+    entry = zoo.get(settings.architecture)
+    torch.manual_seed(settings.seed)
+    if settings.weights == NO_WEIGHTS:
+        on_message(f"{entry.name}: fresh weights")
+        return entry.create(len(labels), settings.options)
+    normalization = entry.normalization
+    same_labels = False
+    if settings.weights == PUBLISHED_WEIGHTS:
+        state, origin = published_state(entry), str(entry.published)
+    else:
+        origin = settings.weights
+        found = state_files.read(Path(origin))
+        state = found.state
+        if found.header is not None:
+            contract = _contract_of(found.header, entry, origin)
+            normalization = contract.preprocessing.normalization
+            same_labels = contract.names == tuple(label.name for label in labels)
+    classes = state_files.outputs_of(state, entry.name) or len(labels)
+    state = state_files.check_match(state, entry.name, classes, settings.options, origin)
+    if normalization != Normalization():
+        state = renormalize(state, entry.stem, normalization, Normalization())
+    net = entry.create(classes, settings.options)
+    net.load_state_dict(state)
+    on_message(
+        f"{entry.name}: weights of {origin}, "
+        + (f"head kept ({classes} classes)" if same_labels else f"new head ({len(labels)} classes)")
+    )
+    return net if same_labels else entry.replace_head(net, len(labels))
+
+
+def published_state(entry: zoo.Architecture) -> dict[str, Tensor]:
+    """The state_dict that torchvision publishes, downloaded into torch's cache.
+
+    Raises:
+        TrainingError: nobody publishes one, or it cannot be downloaded.
+    """
+    torchvision = import_torchvision()
+    if entry.published is None:
+        raise TrainingError(f"Nobody publishes weights of {entry.name}.", "", "give a file")
+    enum, member = entry.published.split(".")
+    weights = getattr(torchvision.models, enum)[member]
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise TrainingError(
+            "The ImageNet weights cannot be downloaded: there is no way to the network.",
+            f"{weights.url}: {getattr(error, 'reason', None) or error}",
+            "download that file on another machine and give it with --weights FILE, "
+            "or train from nothing with --weights none",
+        ) from error
+    except (OSError, RuntimeError) as error:  # a full disk, or a hash that does not match
+        raise TrainingError(
+            "The ImageNet weights were not stored.",
+            f"{weights.url}: {error}",
+            "make room or try again, or give a file with --weights FILE",
+        ) from error
+
+
+def _contract_of(header: str, entry: zoo.Architecture, origin: str) -> Contract:
+    """The contract of a checkpoint whose backbone is to be used again."""
+    try:
+        content = json.loads(header)
+        architecture = content["architecture"]
+        contract = Contract.from_json(content["contract"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise checkpoint.CheckpointError(
+            f"{origin} has a damaged header.", str(error), "take another weights file"
+        ) from error
+    if architecture != entry.name:
+        raise checkpoint.CheckpointError(
+            f"{origin} holds a {architecture}.",
+            f"a {entry.name} was to be trained",
+            f"add --arch {architecture}, or take other weights",
+        )
+    return contract
