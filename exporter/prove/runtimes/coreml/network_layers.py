@@ -134,15 +134,15 @@ def _pooling(it: Layer) -> Compute:
     if kind is None:
         raise it.error("L2 pooling is not known")
     exclude = bool(fields.take("avgPoolExcludePadding"))
-    kernel, strides = _pair(it, "kernelSize", 3), _pair(it, "stride", 1)
-    padding = fields.choice("PoolingPaddingType")
-    edges = _edges(it, "PoolingPaddingType", kernel, strides, (1, 1)) if padding else None
     if fields.take("globalPooling"):
+        for name in ("kernelSize", "stride", "valid", "same", "includeLastPixel"):
+            fields.take(name)  # without effect: the window is the whole plane
         if kind == "max":
             return lambda x: x.max(axis=(-2, -1), keepdims=True)
         return lambda x: x.mean(axis=(-2, -1), keepdims=True, dtype=np.float32)
-    if edges is None:
-        raise it.error("it does not say how it is padded")
+    kernel, strides = _pair(it, "kernelSize", 3), _pair(it, "stride", 1)
+    padding = fields.choice("PoolingPaddingType")
+    edges = _edges(it, "PoolingPaddingType", kernel, strides, (1, 1))
     return lambda x: kernels.pool(
         x, kind, kernel, strides, edges((x.shape[-2], x.shape[-1])),
         exclude_padding=exclude, ceil_mode=padding == "includeLastPixel",
@@ -161,6 +161,27 @@ def _inner_product(it: Layer) -> Compute:
             return x @ transposed + bias
         rows = x.reshape(*x.shape[:-3], -1) @ transposed + bias
         return rows[..., None, None]
+
+    return compute
+
+
+@layer("batchedMatmul", since=ND_SINCE)
+def _batched_matmul(it: Layer) -> Compute:
+    """Two tensors, or one tensor and a weight matrix that is stored transposed."""
+    fields = it.fields
+    turn_a, turn_b = bool(fields.take("transposeA")), bool(fields.take("transposeB"))
+    if it.inputs == 1:
+        rows = fields.take("weightMatrixFirstDimension")
+        columns = fields.take("weightMatrixSecondDimension")
+        weight = np.ascontiguousarray(it.weights("weights", columns, rows).T)
+        bias = it.weights("bias", columns) if fields.take("hasBias") else np.float32(0)
+        if turn_a or turn_b:
+            raise it.error("it transposes and has its own weights")
+        return lambda x: x @ weight + bias
+    it.want(2)
+
+    def compute(a: Array, b: Array) -> Array:
+        return (a.swapaxes(-1, -2) if turn_a else a) @ (b.swapaxes(-1, -2) if turn_b else b)
 
     return compute
 
