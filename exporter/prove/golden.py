@@ -23,7 +23,7 @@ from exporter.prove.imageset import square_pixels
 from exporter.prove.opened import GetRuntime, open_artifacts
 from exporter.prove.results import Status
 from exporter.prove.runtimes import registry
-from exporter.prove.runtimes.base import Probabilities, Session
+from exporter.prove.runtimes.base import Pixels, Probabilities, Runtime, Session
 from models.contract import Contract
 from models.errors import UserError
 from models.images import ImageFile, load_pixels
@@ -77,6 +77,52 @@ class Recorded:
         reason = "" if within else f"{difference:.2g} off what was recorded"
         exact = bool(np.array_equal(wanted, found))
         return Replay(image, key, "passed" if within else "failed", difference, exact, reason)
+
+
+class RecordedRuntime(Runtime):
+    """The reference's recorded answers, where the reference itself cannot be run.
+
+    Args:
+        answers: float32 `[classes]` by the bytes of the pixels they belong to.
+        reason: why the reference cannot be run here.
+    """
+
+    name = "recorded"
+    timed = False
+
+    def __init__(self, answers: Mapping[bytes, Probabilities], reason: str) -> None:
+        self._answers, self._reason = answers, reason
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return f"the reference's answers as recorded at the export ({self._reason})"
+
+    def open(self, path: Path, contract: Contract, threads: int = 1) -> Session:
+        return _RecordedSession(self._answers)
+
+
+class _RecordedSession(Session):
+    def __init__(self, answers: Mapping[bytes, Probabilities]) -> None:
+        self._answers = answers
+
+    def probabilities(self, pixels: Pixels) -> Probabilities:
+        return self._answers[pixels.tobytes()]
+
+
+def recorded_reference(bundle: Bundle, reason: str) -> RecordedRuntime | None:
+    """The reference's answers for the golden images; None where they were not recorded."""
+    recorded = load(bundle)
+    if recorded is None or not recorded.expected:
+        return None
+    answers = {}
+    for name, found in recorded.expected.items():
+        if REFERENCE_KEY not in found:
+            return None
+        pixels = square_pixels(bundle.root / GOLDEN / name, bundle.contract)
+        answers[pixels.tobytes()] = found[REFERENCE_KEY]
+    return RecordedRuntime(answers, reason)
 
 
 def choose(images: Sequence[ImageFile], count: int = COUNT) -> list[ImageFile]:

@@ -6,7 +6,8 @@ summary of a few numbers, so memory does not grow with the probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from exporter.prove.latency import LatencySettings, Timed
 from exporter.prove.opened import GetRuntime, Opened, one_line, open_artifacts, open_reference
 from exporter.prove.results import ArtifactResult, Latency, ParityReport
 from exporter.prove.runtimes import registry
-from exporter.prove.runtimes.base import Pixels, Probabilities, Session
+from exporter.prove.runtimes.base import Pixels, Probabilities, Runtime, Session
 from models.errors import UserError
 from models.images import ImageFile
 
@@ -87,7 +88,7 @@ def run_parity(
     settings = settings or ParitySettings()
     given = prepare(bundle, images, root, settings.limit)
     with (
-        open_reference(bundle, settings.threads, get_runtime) as (reference, runtime),
+        _reference(bundle, given, settings.threads, get_runtime) as (reference, runtime),
         open_artifacts(bundle, settings.threads, settings.runtimes, get_runtime) as opened,
     ):
         duel = _Duel(bundle, given, reference, opened)
@@ -97,8 +98,11 @@ def run_parity(
             if settings.on_image is not None:
                 settings.on_image()
         results = tuple(duel.result(entry, settings.gates) for entry in opened)
-        name = "torch" if runtime.name == "torch" else "reference"
-        timing = _time(settings, duel, Timed(name, runtime.version(), reference), opened)
+        timing = None
+        if settings.latency is not None and runtime.timed:
+            name = "torch" if runtime.name == "torch" else "reference"
+            first = Timed(name, runtime.version(), reference)
+            timing = _time(settings.latency, settings.threads, duel, first, opened)
     notes = [*settings.notes, *given.notes]
     evaluated = [entry for entry in opened if duel.works(entry) and entry.evidence == "evaluated"]
     if evaluated and len(few) < len(given.samples):
@@ -107,6 +111,8 @@ def run_parity(
         notes += golden.replay_notes(duel.replays)
     if timing is not None:
         notes.append(latency.NOTE)
+    elif settings.latency is not None:
+        notes.append("latency not run: there is no reference here to take the ratio to")
     return ParityReport(
         model=bundle.contract.name,
         reference=runtime.version(),
@@ -117,6 +123,21 @@ def run_parity(
         latency=timing,
         notes=tuple(notes),
     )
+
+
+@contextmanager
+def _reference(
+    bundle: Bundle, given: ImageSet, threads: int, get: GetRuntime
+) -> Iterator[tuple[Session, Runtime]]:
+    """The reference; for golden images its recorded answers where it cannot be run here."""
+    lacking = get(registry.reference_name(bundle.reference)).unavailable()
+    recorded = golden.recorded_reference(bundle, lacking) if given.square and lacking else None
+    if recorded is not None:
+        with recorded.open(bundle.reference, bundle.contract) as session:
+            yield session, recorded
+        return
+    with open_reference(bundle, threads, get) as opened:
+        yield opened
 
 
 def _keys(entries: Sequence[Opened]) -> str:
@@ -237,10 +258,12 @@ class _Duel:
 
 
 def _time(
-    settings: ParitySettings, duel: _Duel, reference: Timed, opened: Sequence[Opened]
-) -> Latency | None:
-    if settings.latency is None:
-        return None
+    settings: LatencySettings,
+    threads: int,
+    duel: _Duel,
+    reference: Timed,
+    opened: Sequence[Opened],
+) -> Latency:
     entries, not_timed = [reference], []
     for entry in opened:
         if not duel.works(entry):
@@ -250,6 +273,4 @@ def _time(
         else:
             assert entry.session is not None
             entries.append(Timed(entry.row.key, entry.version, entry.session))
-    return latency.measure(
-        entries, duel.ready, settings.threads, settings.latency, tuple(not_timed)
-    )
+    return latency.measure(entries, duel.ready, threads, settings, tuple(not_timed))

@@ -9,7 +9,8 @@ the wrapping is proven together with the rest.
   `[N, H, W, 3]`.
 * The output is taken as probabilities where the graph ends in the contract's own
   activation (Softmax or Sigmoid, looked for behind Identity, Cast and reshaping),
-  as log-probabilities where it ends in LogSoftmax, and as logits otherwise.
+  as log-probabilities where it ends in LogSoftmax, and as logits otherwise, unless
+  they already are non-negative and sum to 1: then the graph spells softmax out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from models.errors import MissingExtraError
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _PASSED_OVER = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_SUM_ERROR = 1e-4
 _ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
 
 
@@ -65,12 +67,17 @@ def activate(
         )
     if found == "LogSoftmax":
         values = np.exp(values)
-    elif found is None and activation == "softmax":
+    elif found is None and activation == "softmax" and not _is_distribution(values):
         exponent = np.exp(values - values.max())
         values = exponent / exponent.sum()
-    elif found is None:
+    elif found is None and activation == "sigmoid":
         values = 0.5 * (1.0 + np.tanh(0.5 * values))  # the sigmoid, without overflow
     return values.astype(np.float32)
+
+
+def _is_distribution(values: npt.NDArray[np.float64]) -> bool:
+    """Whether values sum to 1 and none is negative, as logits of a network never do."""
+    return bool(values.min() >= 0 and abs(values.sum() - 1) < _SUM_ERROR)
 
 
 class ReferenceOnnxSession(Session):

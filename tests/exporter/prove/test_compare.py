@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -161,3 +162,19 @@ def test_shapes_that_differ_and_empty_comparisons_are_defects() -> None:
         comparison.add("a", vector(0.7, 0.3), vector(0.7, 0.2, 0.1))
     with pytest.raises(ValueError, match="no image"):
         comparison.metrics()
+
+
+def test_memory_does_not_hold_the_probabilities() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (2, 1000))
+    reference, found = (softmax(*row) for row in logits)
+    tracemalloc.start()
+    try:
+        comparison = Comparison("softmax")
+        for number in range(400):
+            comparison.add(f"{number}", reference.copy(), found.copy())
+        comparison.metrics()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 400 * 1000  # a quarter of one float32 an image and class

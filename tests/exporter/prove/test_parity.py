@@ -320,6 +320,27 @@ def test_golden_images_stand_in_where_no_folder_is_given(tmp_path: Path, folder:
     assert "golden answers replayed: 24 of 24 equal to the last bit" in report.notes
 
 
+def test_recorded_answers_stand_in_for_a_reference_that_cannot_be_run(
+    tmp_path: Path, folder: Path
+) -> None:
+    bundle = make_bundle(tmp_path)
+    shelf = Shelf()
+    with open_artifacts(bundle, get=shelf.get) as opened:
+        sessions = {entry.row.key: entry.session for entry in opened if entry.session}
+        reference = shelf.get("torch").open(bundle.reference, bundle.contract)
+        everything = {golden.REFERENCE_KEY: reference, **sessions}
+        golden.write_golden(bundle.root, list_images(folder), bundle.contract, everything)
+    poor = Shelf({"model_int8.tflite": swapped})
+    poor.runtimes["torch"] = FakeRuntime("torch", {}, lacking="torch is not installed")
+    report = run_parity(bundle, [], None, settings=ParitySettings(), get_runtime=poor.get)
+    assert "recorded at the export (torch is not installed)" in report.reference
+    assert row(report, "onnx").status == "passed"
+    assert row(report, "tflite-int8").status == "failed"
+    assert report.latency is None
+    assert any("latency not run" in note for note in report.notes)
+    assert not poor.runtimes["torch"].sessions
+
+
 def test_no_images_and_no_golden_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no images to compare"):
         run_parity(make_bundle(tmp_path), [], None, settings=QUICK, get_runtime=Shelf().get)

@@ -14,7 +14,7 @@ import tinyfiles
 from onnx import TensorProto, helper
 
 from exporter.bundle import FORMATS
-from exporter.prove.runtimes import registry
+from exporter.prove.runtimes import reference_onnx, registry
 from exporter.prove.runtimes.base import Runtime
 from exporter.prove.runtimes.reference_onnx import final_activation
 from exporter.prove.runtimes.stored import lines
@@ -217,6 +217,15 @@ def test_sigmoid_outputs_that_came_in(tmp_path: Path, end: tuple[str, ...]) -> N
     with registry.get("reference-onnx").open(path, contract) as session:
         found = session.probabilities(PICTURE)
     assert np.abs(found - by_hand(weights, OWN, "sigmoid")).max() < 1e-6
+
+
+def test_a_softmax_that_is_spelled_out_is_not_applied_twice() -> None:
+    found = reference_onnx.activate(np.array([0.7, 0.2, 0.1]), None, "softmax", Path("a.onnx"))
+    assert np.allclose(found, [0.7, 0.2, 0.1])
+    found = reference_onnx.activate(np.array([0.7, 0.2, 0.3]), None, "softmax", Path("a.onnx"))
+    assert found[0] < 0.5
+    both = reference_onnx.activate(np.array([0.5, 0.5]), None, "sigmoid", Path("a.onnx"))
+    assert both[0] > 0.6
 
 
 def test_pixels_as_bytes_and_as_halves(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def _graph(head: np.ndarray, bias: np.ndarray) -> Graph:
     nodes = (
         Normalize(name="norm", inputs=("image",), output="x", mean=half, scale=1 / half),
         Conv(name="conv", inputs=("x",), output="a", weight=weights(8, 3, 3, 3),
-             bias=np.full(8, 3, np.float32), strides=(2, 2), padding=(0, 0, 1, 1), fused=Fused.RELU6),
+             bias=np.full(8, 3, np.float32), strides=(2, 2), padding=(0, 0, 1, 1),
+             fused=Fused.RELU6),
         Conv(name="depthwise", inputs=("a",), output="b", weight=weights(8, 1, 3, 3),
              bias=weights(8), padding=(1, 1, 1, 1), groups=8),
         GlobalAveragePool(name="pool", inputs=("b",), output="c", keep_dims=False),
