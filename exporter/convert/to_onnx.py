@@ -1,0 +1,169 @@
+"""From a PyTorch classifier to `model.onnx`, the file that every other is made from."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from exporter.convert.adopt import adopt_onnx
+from exporter.convert.from_onnx import graph_of
+from exporter.convert.onnx_file import OPSET, check_model, infer_shapes, save_model, set_contract
+from exporter.convert.onnx_file import strip as strip_traces
+from exporter.convert.onnx_fold import fold_constants
+from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
+from models.errors import MissingExtraError, UserError
+
+if TYPE_CHECKING:
+    from models.checkpoint import Checkpoint
+
+__all__ = ["ExportError", "adopt_onnx", "export_checkpoint", "export_classifier"]
+
+
+class ExportError(UserError):
+    """A PyTorch model that cannot become an ONNX file."""
+
+
+def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint as `model.onnx`.
+
+    The file takes `image` (uint8 `[1, H, W, 3]`) and gives `probabilities`
+    (float32 `[1, classes]`); its metadata holds the contract and the label names.
+    The same checkpoint gives the same bytes.
+
+    Raises:
+        MissingExtraError: torch or onnxscript is not installed.
+        ExportError: torch cannot trace the network, or its weights are not finite.
+        UnsupportedOperatorsError: the network has operators no target can write.
+    """
+    try:
+        from models.checkpoint import build
+        from models.classifier import Classifier
+    except ImportError as error:
+        raise MissingExtraError("torch", "torch", "Exporting a PyTorch model") from error
+    classifier = Classifier(build(checkpoint), checkpoint.contract)
+    export_classifier(classifier, checkpoint.contract, path)
+
+
+def export_classifier(classifier: Any, contract: Contract, path: Path) -> None:
+    """Write a torch module from uint8 NHWC to probabilities as `model.onnx`.
+
+    Args:
+        classifier: a `torch.nn.Module` in any mode; a copy in eval mode is exported.
+        contract: gives the input size, and goes into the file.
+        path: the file to write.
+
+    Raises:
+        see `export_checkpoint`.
+    """
+    try:
+        import torch
+        import torch.onnx
+    except ImportError as error:
+        raise MissingExtraError("torch", "torch", "Exporting a PyTorch model") from error
+    # One level more, so that every weight's name has a dot and no computed tensor's has.
+    module = torch.nn.Sequential(copy.deepcopy(classifier)).cpu().eval()
+    _check_module(module)
+    rule = contract.preprocessing
+    pixels = torch.zeros((1, rule.height, rule.width, 3), dtype=torch.uint8)
+    origin = "the exported model"
+    model = _simplified(_traced(module, pixels))
+    _check_inference_only(model)
+    model = fold_constants(infer_shapes(model, origin), origin)
+    strip_traces(model)
+    set_contract(model, contract)
+    check_model(model, origin)
+    save_model(model, path)
+    graph_of(model, origin)  # an operator that no target writes is found here
+
+
+def _check_module(module: Any) -> None:
+    import torch
+
+    training = [name or "(the whole)" for name, part in module.named_modules() if part.training]
+    if training:
+        raise RuntimeError(f"eval() left parts in training mode: {', '.join(training[:5])}")
+    for name, values in (*module.named_parameters(), *module.named_buffers()):
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            raise ExportError(
+                f"The weights hold values that are not finite: {name}.",
+                "a NaN or an infinity there makes every answer NaN",
+                "train again with a lower learning rate, or take an earlier checkpoint",
+            )
+
+
+def _traced(module: Any, pixels: Any) -> onnx.ModelProto:
+    import torch
+
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                (pixels,),
+                None,
+                dynamo=True,
+                optimize=True,  # resolves CastLike, which onnxsim leaves
+                verify=False,  # a call of onnxruntime that parity makes anyway
+                external_data=False,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                verbose=False,
+            )
+    except ImportError as error:
+        raise MissingExtraError("onnxscript", "torch", "Exporting a PyTorch model") from error
+    except torch.onnx.errors.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        raise ExportError(
+            "torch cannot export this network.",
+            f"{type(cause).__name__}: {str(cause).strip().splitlines()[0][:300]}",
+            "a network with control flow that depends on its input cannot be a fixed graph; "
+            "export it to ONNX yourself and bring the .onnx file with --contract",
+        ) from error
+    return program.model_proto  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch's exporter prints and logs; errors are raised all the same."""
+    chatter = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    levels = [logger.level for logger in chatter]
+    try:
+        for logger in chatter:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(chatter, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnxsim
+
+    with _quiet():
+        simple, sound = onnxsim.simplify(model)
+    if not sound:
+        raise RuntimeError("onnxsim's own check of the simplified model failed")
+    return simple
+
+
+def _check_inference_only(model: onnx.ModelProto) -> None:
+    """Nothing in the file may behave as in training: no dropout, no batch statistics."""
+    for node in model.graph.node:
+        modes = [a.i for a in node.attribute if a.name == "training_mode"]
+        dropping = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]
+        if (
+            any(modes)
+            or dropping
+            or (node.op_type == "BatchNormalization" and len(node.output) > 1)
+        ):
+            raise RuntimeError(f"{node.op_type} {node.name} was exported in training mode")
