@@ -14,7 +14,7 @@ from models.data.synthetic.species import Pattern
 
 Generator = np.random.Generator
 _POINTS = 220
-_CANDIDATES = 14
+_CANDIDATES = 12
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def draw_spine(rng: Generator) -> Spine:
     points = np.cumsum(step, 1)
     low, high = points.min(1), points.max(1)
     extent = (high - low).max(1)
-    reach = rng.uniform(0.72, 1.02, len(points)) / extent
+    reach = rng.uniform(0.8, 1.15, len(points)) / extent
     jitter = rng.uniform(-0.06, 0.06, (len(points), 2))
     middle = 0.5 * (low + high)
     points = (points - middle[:, None]) * reach[:, None, None] + 0.5 + jitter[:, None]
-    width = rng.uniform(0.095, 0.15, len(points))
+    width = rng.uniform(0.16, 0.24, len(points))
     best = int(np.argmin(_faults(points, reach, width)))
     return _with_width(
         rng, points[best].astype(np.float32), heading[best], float(reach[best]), float(width[best])
@@ -93,7 +93,7 @@ def _headings(rng: Generator) -> npt.NDArray[np.float64]:
 def _faults(points: Field, length: Field, width: Field) -> npt.NDArray[np.float64]:
     """How badly each candidate lies: too short, too long, over itself, head outside."""
     ratio = length / width
-    fault = 2.0 * np.clip(9.0 - ratio, 0, None) + 0.3 * np.clip(ratio - 24.0, 0, None)
+    fault = 2.0 * np.clip(6.0 - ratio, 0, None) + 0.4 * np.clip(ratio - 12.0, 0, None)
     few = points[:, ::5]
     distance = np.linalg.norm(few[:, :, None] - few[:, None], axis=3)
     apart = np.abs(np.arange(few.shape[1])[:, None] - np.arange(few.shape[1])[None])
@@ -134,13 +134,13 @@ class Skinned:
 
     Attributes:
         rows, columns: where they are.
-        color: `[n, 3]` float32 0..1, shaded.
+        color: `[n, 3]` uint8, shaded.
         mask: the same as a picture, mode L, 0 or 255.
     """
 
     rows: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int64]
-    color: Field
+    color: npt.NDArray[np.uint8]
     mask: Image.Image
 
 
@@ -156,11 +156,11 @@ def cover(
     index = _segments(spine, side)
     rows, columns = np.nonzero(index)
     i = index[rows, columns] - 1
-    points = np.stack([columns, rows], 1).astype(np.float32) + 0.5
-    offset = points / side - spine.points[i]
-    forward = (offset * spine.tangent[i]).sum(1)
-    across = (offset * spine.normal[i]).sum(1) / spine.half_width[i]
-    across = np.clip(across, -0.995, 0.995)
+    x = (columns + np.float32(0.5)) / np.float32(side) - spine.points[i, 0]
+    y = (rows + np.float32(0.5)) / np.float32(side) - spine.points[i, 1]
+    ahead_x, ahead_y = spine.tangent[i, 0], spine.tangent[i, 1]
+    forward = x * ahead_x + y * ahead_y
+    across = np.clip((y * ahead_x - x * ahead_y) / spine.half_width[i], -0.995, 0.995)
     behind = spine.length - (spine.arc[i] + forward)
     color = _paint(rng, spine, pattern, skin, behind, across, (rows, columns), side)
     height = np.sqrt(1.0 - across * across)
@@ -169,7 +169,8 @@ def cover(
     gloss = rng.uniform(0.0, 0.4) * np.clip(facing, 0, None) ** 18
     color = color * shade[:, None] + gloss[:, None]
     mask = Image.fromarray(np.where(index > 0, np.uint8(255), np.uint8(0)))
-    return Skinned(rows, columns, color.astype(np.float32), mask)
+    shaded = (np.clip(color, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return Skinned(rows, columns, shaded, mask)
 
 
 def _segments(spine: Spine, side: int) -> npt.NDArray[np.int32]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Color = npt.NDArray[np.float32]  # RGB, 0..1
+Color = npt.NDArray[np.floating[Any]]  # RGB, 0..1
 Generator = np.random.Generator
 
 # hue, saturation and value with the half-width each may stray by
@@ -28,7 +29,7 @@ _SKINS = (
     ((0.11, 0.03), (0.16, 0.08), (0.88, 0.07)),  # cream
     ((0.07, 0.06), (0.30, 0.20), (0.17, 0.06)),  # near black
 )
-_CONTRAST = 0.26  # least difference of luminance between ground colour and marks
+_CONTRAST = 0.34  # least difference of luminance between ground colour and marks
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ class Skin:
 
 def hsv(hue: float, saturation: float, value: float) -> Color:
     """RGB 0..1 from hue, saturation and value 0..1 (the last two are clipped)."""
-    rgb = colorsys.hsv_to_rgb(
-        hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0)
-    )
+    rgb = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))
     return np.array(rgb, np.float32)
 
 
@@ -65,9 +64,7 @@ def luminance(color: Color) -> float:
 
 def around(rng: Generator, *ranges: tuple[float, float]) -> Color:
     """A colour drawn evenly from (centre, half-width) of hue, saturation and value."""
-    hue, saturation, value = (
-        centre + half * rng.uniform(-1.0, 1.0) for centre, half in ranges
-    )
+    hue, saturation, value = (centre + half * rng.uniform(-1.0, 1.0) for centre, half in ranges)
     return hsv(hue, saturation, value)
 
 

@@ -19,12 +19,15 @@ def draw_ground(rng: Generator, side: int) -> Image.Image:
     return GROUNDS[rng.integers(len(GROUNDS))](rng, side)
 
 
-def _picture(color: Field) -> Image.Image:
-    return Image.fromarray((np.clip(color, 0.0, 1.0) * 255.0).astype(np.uint8))
-
-
-def _mixed(dark: Color, light: Color, weight: Field) -> Field:
-    return dark + np.clip(weight, 0, 1)[..., None] * (light - dark)
+def _mixed(dark: Color | Image.Image, light: Color | Image.Image, weight: Field) -> Image.Image:
+    """`dark` where the weight is 0 or less, `light` where it is 1 or more."""
+    side = weight.shape[0]
+    over, under = (
+        colour if isinstance(colour, Image.Image) else Image.new("RGB", (side, side), _ink(colour))
+        for colour in (light, dark)
+    )
+    mask = Image.fromarray((np.clip(weight, 0.0, 1.0) * 255.0).astype(np.uint8))
+    return Image.composite(over, under, mask)
 
 
 def _ink(color: Color) -> tuple[int, int, int]:
@@ -33,9 +36,9 @@ def _ink(color: Color) -> tuple[int, int, int]:
 
 
 def _soil(rng: Generator, side: int) -> Image.Image:
-    dark = around(rng, (0.07, 0.03), (0.45, 0.15), (0.2, 0.08))
+    dark = around(rng, (0.07, 0.03), (0.45, 0.15), (0.24, 0.09))
     weight = 0.4 + 0.22 * field(rng, side, 9, octaves=4, persistence=0.7)
-    return _picture(_mixed(dark, dark * 2.2, weight))
+    return _mixed(dark, dark * 2.2, weight)
 
 
 def sand(rng: Generator, side: int) -> Image.Image:
@@ -48,18 +51,18 @@ def sand(rng: Generator, side: int) -> Image.Image:
     grain = field(rng, side, 150) * 0.1
     light = around(rng, (0.1, 0.025), (0.32, 0.14), (0.85, 0.1))
     weight = 0.6 + ripple + grain + 0.1 * field(rng, side, 3)
-    return _picture(_mixed(light * 0.6, light, weight))
+    return _mixed(light * 0.6, light, weight)
 
 
 def rock(rng: Generator, side: int) -> Image.Image:
     """Stone with veins and lichen."""
-    base = around(rng, (0.08, 0.5), (0.08, 0.08), (0.55, 0.18))
-    color = _mixed(base * 0.55, base * 1.15, 0.5 + 0.25 * field(rng, side, 5, 4, 0.65))
+    base = around(rng, (rng.choice((0.07, 0.58)), 0.04), (0.1, 0.08), (0.6, 0.16))
+    stone = _mixed(base * 0.55, base * 1.15, 0.5 + 0.25 * field(rng, side, 5, 4, 0.65))
     crack = 1.0 - smoothstep(0.0, 0.06, np.abs(field(rng, side, 5, 2)))
-    color *= (1.0 - 0.6 * crack)[..., None]
-    lichen = smoothstep(0.9, 1.2, field(rng, side, 9, 3, 0.6))[..., None]
+    stone = _mixed(stone, base * 0.2, 0.6 * crack)
+    lichen = smoothstep(0.9, 1.2, field(rng, side, 9, 3, 0.6))
     growth = around(rng, (0.17, 0.08), (0.35, 0.2), (0.65, 0.15))
-    return _picture(color + lichen * 0.8 * (growth - color))
+    return _mixed(stone, growth, 0.8 * lichen)
 
 
 def water(rng: Generator, side: int) -> Image.Image:
@@ -69,7 +72,7 @@ def water(rng: Generator, side: int) -> Image.Image:
     second = np.abs(field(rng, side, (14, 9)))
     net = np.exp(-6.0 * first) + 0.5 * np.exp(-5.0 * second)
     weight = 0.25 + 0.12 * field(rng, side, 3) + rng.uniform(0.2, 0.55) * net
-    return _picture(_mixed(deep, hsv(0.45, 0.18, 0.9), weight))
+    return _mixed(deep, hsv(0.45, 0.18, 0.9), weight)
 
 
 def wood(rng: Generator, side: int) -> Image.Image:
@@ -85,7 +88,7 @@ def wood(rng: Generator, side: int) -> Image.Image:
     fibre = field(rng, side, (8, 120))
     gap = smoothstep(0.0, 0.03, np.minimum(x - number, 1 - x + number))
     weight = (0.55 + 0.16 * grain + 0.12 * fibre) * tone * (0.25 + 0.75 * gap)
-    picture = _picture(_mixed(light * 0.35, light, weight))
+    picture = _mixed(light * 0.35, light, weight)
     return picture.transpose(Image.Transpose.ROTATE_90) if rng.random() < 0.5 else picture
 
 
@@ -104,15 +107,15 @@ def gravel(rng: Generator, side: int) -> Image.Image:
     """Pebbles of one family of colours."""
     picture = _soil(rng, side)
     draw = ImageDraw.Draw(picture)
-    hue, gray = rng.uniform(0, 1), rng.uniform(0.4, 0.7)
-    count = int(rng.integers(150, 260))
+    hue, gray = rng.choice((0.07, 0.1, 0.6)) + rng.normal(0, 0.02), rng.uniform(0.42, 0.68)
+    count = int(rng.integers(220, 320))
     angle = np.linspace(0, 2 * np.pi, 9, endpoint=False)
     size = rng.uniform(0.018, 0.05, count)
     for radius in np.sort(size)[::-1]:
         centre = rng.uniform(-0.02, 1.02, 2)
         rim = radius * rng.uniform(0.75, 1.1, 9)
         shape = np.stack([np.cos(angle) * rim * rng.uniform(0.8, 1.3), np.sin(angle) * rim], 1)
-        color = around(rng, (hue, 0.12), (0.13, 0.12), (gray, 0.2))
+        color = around(rng, (hue, 0.06), (0.12, 0.1), (gray, 0.2))
         for scale, offset, shade in ((1.06, 0.25, 0.3), (1.0, 0.0, 0.85), (0.7, -0.16, 1.1)):
             outline = (centre + scale * shape + offset * radius) * side
             draw.polygon(outline.ravel().tolist(), fill=_ink(color * shade))
@@ -122,9 +125,8 @@ def gravel(rng: Generator, side: int) -> Image.Image:
 def grass(rng: Generator, side: int) -> Image.Image:
     """A meadow seen from above."""
     hue = rng.uniform(0.15, 0.33)
-    picture = _picture(
-        _mixed(hsv(hue, 0.5, 0.12), hsv(hue, 0.5, 0.35), 0.5 + 0.3 * field(rng, side, 12, 2))
-    )
+    weight = 0.5 + 0.3 * field(rng, side, 12, 2)
+    picture = _mixed(hsv(hue, 0.5, 0.12), hsv(hue, 0.5, 0.35), weight)
     draw = ImageDraw.Draw(picture)
     lean = rng.uniform(0, 2 * np.pi)
     for i in range(330):
@@ -166,6 +168,7 @@ def draw_leaf(
     bow = rng.uniform(-0.12, 0.12) * np.sin(np.pi * u)
     half = rng.uniform(0.17, 0.3) * np.sin(np.pi * u**0.8) ** 0.8
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
     def placed(across: Field) -> Field:
         return (centre + length * np.stack([u - 0.5, across], 1) @ turn) * side
 
@@ -182,7 +185,7 @@ def cover_partly(rng: Generator, picture: Image.Image, head: Field, side: int) -
     """Lay a few leaves or blades over the snake, seldom over its head."""
     draw = ImageDraw.Draw(picture, "RGBA")
     hue = rng.uniform(0.05, 0.33)
-    for _ in range(int(rng.integers(0, 5)) if rng.random() < 0.7 else 0):
+    for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.5 else 0):
         centre = rng.uniform(0.05, 0.95, 2)
         color = around(rng, (hue, 0.05), (0.5, 0.2), (0.5, 0.2))
         if np.hypot(*(centre - head)) < 0.2:
@@ -208,12 +211,12 @@ def _blade(
     side: int,
 ) -> None:
     """A blade of grass: broad at its foot, pointed, bent."""
-    directions = angle + bend * np.array([0.0, 0.5, 1.0])
-    steps = np.stack([np.cos(directions), np.sin(directions)], 1) * (length / 3)
+    directions = angle + bend * np.linspace(0.0, 1.0, 5)
+    steps = np.stack([np.cos(directions), np.sin(directions)], 1) * (length / 5)
     line = np.concatenate([[start], start + np.cumsum(steps, 0)])
-    normal = np.array([-np.sin(angle), np.cos(angle)])
-    half = width * np.array([0.8, 1.0, 0.7])[:, None] * normal
-    outline = np.concatenate([line[:3] + half, line[3:], (line[:3] - half)[::-1]]) * side
+    normal = np.stack([-np.sin(directions), np.cos(directions)], 1)
+    half = width * np.array([0.7, 1.0, 0.95, 0.8, 0.5])[:, None] * normal
+    outline = np.concatenate([line[:5] + half, line[5:], (line[:5] - half)[::-1]]) * side
     draw.polygon(outline.ravel().tolist(), fill=ink)
 
 

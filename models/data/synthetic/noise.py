@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Field = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating[Any]]
 
 
 def field(
@@ -31,7 +33,7 @@ def field(
     rows, columns = (cells, cells) if isinstance(cells, int) else cells
     total = np.zeros((size, size), np.float32)
     for octave in range(octaves):
-        shape = (min(rows << octave, size) + 1, min(columns << octave, size) + 1)
+        shape = ((rows << octave) + 1, (columns << octave) + 1)
         grid = rng.standard_normal(shape, dtype=np.float32)
         enlarged = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
         total += persistence**octave * np.asarray(enlarged)

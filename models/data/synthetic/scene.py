@@ -36,14 +36,13 @@ def draw_snake(species: Species, seed: int, index: int, size: int) -> Image.Imag
     name = zlib.crc32(species.label.name.encode("utf-8"))
     rng = np.random.default_rng((seed, name, index))
     side = size * _SUPERSAMPLE
-    picture = draw_ground(rng, side)
+    picture = _out_of_focus(rng, draw_ground(rng, side))
     light = _light(rng)
     spine, skin = draw_spine(rng), draw_skin(rng)
     snake = cover(rng, spine, species.pattern, skin, light, side)
-    pixels = np.asarray(picture, np.float32) / 255.0
-    pixels *= _shadow(rng, snake.mask, light)[..., None]
+    pixels = np.array(_in_shadow(rng, picture, snake.mask, light))
     pixels[snake.rows, snake.columns] = snake.color
-    picture = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+    picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     draw_tongue(rng, draw, spine, side)
     draw_eyes(rng, draw, spine, skin, side)
@@ -60,37 +59,46 @@ def _light(rng: Generator) -> Field:
     )
 
 
-def _shadow(rng: Generator, mask: Image.Image, light: Field) -> Field:
-    """What is left of the light around the snake, 0..1, `[side, side]`."""
-    side = mask.width
+def _out_of_focus(rng: Generator, ground: Image.Image) -> Image.Image:
+    """The ground a little blurred and pale, as behind a subject in focus."""
+    soft = ground.filter(ImageFilter.GaussianBlur(rng.uniform(0.003, 0.009) * ground.width))
+    tone = soft.resize((1, 1), Image.Resampling.BOX).resize(soft.size)
+    return Image.blend(soft, tone, rng.uniform(0.25, 0.5))
+
+
+def _in_shadow(
+    rng: Generator, picture: Image.Image, mask: Image.Image, light: Field
+) -> Image.Image:
+    """The ground with the snake's shadow on it: one cast, one where it touches."""
     small = mask.reduce(4)
     reach = 0.045 * small.width
     shifted = Image.new("L", small.size, 0)
     shifted.paste(small, (round(-float(light[0]) * reach), round(-float(light[1]) * reach)))
-    soft = shifted.filter(ImageFilter.GaussianBlur(0.012 * small.width))
-    contact = small.filter(ImageFilter.GaussianBlur(0.02 * small.width))
-    dark = np.asarray(soft.resize((side, side), Image.Resampling.BILINEAR), np.float32)
-    near = np.asarray(contact.resize((side, side), Image.Resampling.BILINEAR), np.float32)
-    depth = rng.uniform(0.3, 0.6)
-    return (1.0 - depth * dark / 255.0) * (1.0 - 0.35 * near / 255.0)
+    cast = shifted.filter(ImageFilter.GaussianBlur(0.012 * small.width))
+    touch = small.filter(ImageFilter.GaussianBlur(0.02 * small.width))
+    dark = rng.uniform(0.3, 0.6) * np.asarray(cast, np.float32) + 0.3 * np.asarray(touch)
+    darkness = Image.fromarray(dark.astype(np.uint8)).resize(
+        picture.size, Image.Resampling.BILINEAR
+    )
+    return Image.composite(Image.new("RGB", picture.size), picture, darkness)
 
 
 def _expose(rng: Generator, picture: Image.Image, size: int) -> Image.Image:
     """The light of the day and the faults of the lens."""
-    blur = rng.uniform(-0.5, 0.8) * size / 160
+    blur = rng.uniform(-0.6, 0.6) * size / 160
     if blur > 0:
         picture = picture.filter(ImageFilter.GaussianBlur(blur))
-    pixels = np.asarray(picture, np.float32) / 255.0
-    pixels = pixels ** rng.uniform(0.85, 1.2)
+    curve = (np.linspace(0.0, 1.0, 256) ** rng.uniform(0.85, 1.2)).astype(np.float32)
+    pixels = curve[np.asarray(picture)]
     warmth = rng.uniform(-0.1, 0.1)
-    gain = rng.uniform(0.75, 1.2) * np.array([1 + warmth, 1, 1 - warmth], np.float32)
+    gain = rng.uniform(0.9, 1.35) * np.array([1 + warmth, 1, 1 - warmth], np.float32)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     angle = rng.uniform(0, 2 * np.pi)
     fall = 1.0 + rng.uniform(0, 0.45) * (np.cos(angle) * x + np.sin(angle) * y)
-    if rng.random() < 0.3:  # sun through a canopy
+    if rng.random() < 0.15:  # sun through a canopy
         spots = smoothstep(-0.3, 0.3, field(rng, size, int(rng.integers(4, 8)), 2))
-        fall = fall * (rng.uniform(0.55, 0.8) + 0.45 * spots)
+        fall = fall * (rng.uniform(0.65, 0.85) + 0.35 * spots)
     pixels = pixels * gain * fall[..., None]
     grain = rng.standard_normal((size, size, 1), dtype=np.float32)
-    pixels += rng.uniform(0.0, 0.03) * grain
+    pixels += rng.uniform(0.0, 0.02) * grain
     return Image.fromarray((np.clip(pixels, 0, 1) * 255.0 + 0.5).astype(np.uint8))

@@ -36,9 +36,7 @@ class Species:
 _registry: list[Species] = []
 
 
-def _species(
-    name: str, scientific_name: str, venomous: Venomous
-) -> Callable[[Pattern], Pattern]:
+def _species(name: str, scientific_name: str, venomous: Venomous) -> Callable[[Pattern], Pattern]:
     def register(pattern: Pattern) -> Pattern:
         _registry.append(Species(Label(name, scientific_name, venomous), pattern))
         return pattern
