@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import nets
-from support.tflite_files import classifier, plan_for, run
 
 from exporter.convert.targets import tflite
 from models.contract import Contract, Label, Preprocessing
+from support import nets
+from support.tflite_files import classifier, plan_for, run
 
 SIZE = 32
 CONTRACT = Contract(

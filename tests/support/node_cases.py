@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from support.tflite_files import Net
 
 from exporter.convert.graph import (
     Add,
@@ -34,6 +33,7 @@ from exporter.convert.graph import (
     Softmax,
     Sub,
 )
+from support.tflite_files import Net
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from support import nets
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import (
@@ -31,6 +30,7 @@ from exporter.convert.graph import (
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.targets.tflite.writer import to_bytes
 from models.contract import Contract, Label, Preprocessing
+from support import nets
 
 CONTRACT = Contract((Label("plain"), Label("banded")), Preprocessing(8, 8, 8))
 DELEGATED, PLAIN = OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from support import nets
-from support.node_cases import CONVOLUTIONS, Case
-from support.tflite_files import CONTRACT, classifier, pixels_for, plan_for
 
 from exporter.convert.graph import Graph
 from exporter.convert.targets.tflite.writer import to_bytes
+from support import nets
+from support.node_cases import CONVOLUTIONS, Case
+from support.tflite_files import CONTRACT, classifier, pixels_for, plan_for
 
 
 def partitions(graph: Graph, precision: str) -> list[tuple[set[str], set[str]]]:

@@ -5,6 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert.schema_py_generated import PadV2OptionsT
+
+from exporter.convert.evaluate import Evaluator
+from exporter.convert.graph import Graph, Padding, Sigmoid, Softmax
+from exporter.convert.targets.tflite import layout
+from exporter.convert.targets.tflite.flat import Quantization
+from exporter.convert.targets.tflite.lowering import _LOWERINGS, Lowering, Op, Value
+from exporter.convert.targets.tflite.operators import linear, shapes
+from exporter.convert.targets.tflite.padding import Window
+from exporter.convert.targets.tflite.writer import to_bytes
 from support.node_cases import ALL, Case
 from support.tflite_files import (
     CONTRACT,
@@ -18,15 +27,6 @@ from support.tflite_files import (
     run,
     with_rounded_weights,
 )
-
-from exporter.convert.evaluate import Evaluator
-from exporter.convert.graph import Graph, Padding, Sigmoid, Softmax
-from exporter.convert.targets.tflite import layout
-from exporter.convert.targets.tflite.flat import Quantization
-from exporter.convert.targets.tflite.lowering import _LOWERINGS, Lowering, Op, Value
-from exporter.convert.targets.tflite.operators import linear, shapes
-from exporter.convert.targets.tflite.padding import Window
-from exporter.convert.targets.tflite.writer import to_bytes
 
 each_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
 

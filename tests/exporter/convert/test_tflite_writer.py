@@ -13,17 +13,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from support.tflite_files import (
-    CONTRACT,
-    TYPE_NAMES,
-    Net,
-    float_model,
-    kinds_of,
-    model_of,
-    operators_of,
-    pixels_for,
-    plan_for,
-)
 
 from exporter.convert.graph import (
     AveragePool,
@@ -48,6 +37,17 @@ from exporter.convert.targets.tflite.padding import Window
 from exporter.convert.targets.tflite.writer import to_bytes
 from models.contract import Contract, Label
 from models.errors import UserError
+from support.tflite_files import (
+    CONTRACT,
+    TYPE_NAMES,
+    Net,
+    float_model,
+    kinds_of,
+    model_of,
+    operators_of,
+    pixels_for,
+    plan_for,
+)
 
 
 def small_net() -> Net:
