@@ -187,7 +187,9 @@ def _preprocessing(fields: Fields, image: ImageInput) -> Compute:
         raise CoreMLFileError(f"The network has {len(steps)} preprocessing steps for one image.")
     step = Fields(steps[0], "The preprocessing")
     if step.take("featureName") not in ("", image.name):
-        raise CoreMLFileError(f"The preprocessing is for {steps[0].featureName!r}.")
+        raise CoreMLFileError(
+            f"The preprocessing is for {steps[0].featureName!r}, the input is {image.name!r}."
+        )
     kind = step.choice("preprocessor")
     if kind == "meanImage":
         mean = np.array(step.sub(kind).take("meanImage"), np.float32)
