@@ -28,7 +28,7 @@ def to_float16(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
     remains is at most half a unit in the last place of the smallest of them.
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float16: infinite, as it should be
         found = rows.astype(np.float16)
         error = (found.astype(np.float64) - rows).sum(axis=1)
         largest = np.argsort(-np.abs(rows), axis=1, kind="stable")[:, :_SETTLED_BY]
