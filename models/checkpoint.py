@@ -7,6 +7,7 @@ file of `torch.save({"exporter": JSON, "state_dict": ...})`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise CheckpointError(
             f"{path} cannot be written.", error.strerror or str(error), "choose another place"
         ) from error

@@ -1,0 +1,133 @@
+"""The registry, parametrized over everything that is in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models import zoo
+from models.zoo import Option, ZooError, input_size_option
+
+torch = pytest.importorskip("torch")
+
+
+def small(name: str) -> dict[str, Any]:
+    """Options that make an architecture as small as it gets."""
+    entry = zoo.get(name)
+    return {key: option.smallest for key, option in entry.options.items()}
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_entry_is_whole(name: str) -> None:
+    entry = zoo.get(name)
+    net = zoo.create(name, 5, **small(name)).eval()
+    size = int(entry.options["input_size"].smallest)
+    with torch.no_grad():
+        assert net(torch.zeros(2, 3, size, size)).shape == (2, 5)
+    stem, norm = entry.stem
+    assert isinstance(net.get_submodule(stem), torch.nn.Conv2d)
+    assert net.get_submodule(stem).in_channels == 3
+    if norm is not None:
+        assert isinstance(net.get_submodule(norm), torch.nn.BatchNorm2d)
+    assert set(entry.published_options) <= set(entry.options)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_replaced_head_is_nearly_uniform_and_leaves_the_rest(name: str) -> None:
+    entry = zoo.get(name)
+    net = zoo.create(name, 5, **small(name)).eval()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    assert entry.replace_head(net, 7) is net
+    after = net.state_dict()
+    assert set(after) == set(before)
+    for key in before:
+        if key.startswith(entry.head + "."):
+            assert after[key].shape[0] == 7
+        else:
+            assert torch.equal(after[key], before[key])
+    assert float(after[entry.head + ".bias"].abs().max()) == 0.0
+    assert 0.005 < float(after[entry.head + ".weight"].std()) < 0.02
+
+
+def test_published_weights_exist_in_torchvision() -> None:
+    from models.torchvision_shim import import_torchvision
+
+    torchvision = import_torchvision()
+    for name in zoo.names():
+        published = zoo.get(name).published
+        if published is not None:
+            enum, member = published.split(".")
+            assert getattr(torchvision.models, enum)[member].url.startswith("https://")
+
+
+def test_mobilenet_v2_width_scales_channels() -> None:
+    # 32 * 0.35 = 11.2, rounded to a multiple of 8 but never down by more than a tenth: 16.
+    net = zoo.create("mobilenet_v2", 3, width_mult=0.35)
+    assert net.get_submodule("features.0.0").out_channels == 16
+    assert zoo.create("mobilenet_v2", 3).get_submodule("features.0.0").out_channels == 32
+
+
+def test_a_name_taken_twice_raises() -> None:
+    with pytest.raises(ValueError, match="registered twice"):
+
+        @zoo.register(
+            "mobilenet_v2", head="h", stem=("s", None), options={"input_size": input_size_option(8)}
+        )
+        def again(classes: int, *, input_size: int) -> Any:
+            raise AssertionError
+
+    assert zoo.get("mobilenet_v2").head == "classifier.1"
+
+
+def test_keywords_have_to_be_the_options() -> None:
+    with pytest.raises(ValueError, match="keywords"):
+
+        @zoo.register(
+            "misdeclared", head="h", stem=("s", None), options={"input_size": Option(8, 8, 8)}
+        )
+        def misdeclared(classes: int, *, input_size: int, depth: int) -> Any:
+            raise AssertionError
+
+    with pytest.raises(ValueError, match="input_size"):
+        zoo.register("sizeless", head="h", stem=("s", None), options={})(lambda classes: None)
+    assert "misdeclared" not in zoo.names()
+    assert "sizeless" not in zoo.names()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": 1.0}, "no option 'width'"),
+        ({"width_mult": 0.0}, "width_mult is 0.0"),
+        ({"width_mult": float("nan")}, "width_mult is nan"),
+        ({"width_mult": "1"}, "width_mult is '1'"),
+        ({"width_mult": True}, "width_mult is True"),
+        ({"input_size": 100.5}, "input_size is 100.5"),
+        ({"input_size": 16}, "from 32 to 1024"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ZooError) as caught:
+        zoo.create("mobilenet_v2", 3, **options)
+    assert words in str(caught.value)
+    assert caught.value.mend
+
+
+def test_unknown_architecture_names_the_known_ones() -> None:
+    with pytest.raises(ZooError, match="mobilenet_v2"):
+        zoo.create("mobilenet_v9", 3)
+
+
+@pytest.mark.parametrize("classes", [1, 0, True, 2.0])
+def test_too_few_classes(classes: Any) -> None:
+    with pytest.raises(ZooError, match="class"):
+        zoo.create("mobilenet_v2", classes)
+
+
+def test_a_head_of_another_kind_is_our_mistake() -> None:
+    entry = zoo.get("mobilenet_v2")
+    net = zoo.create("mobilenet_v2", 3, width_mult=0.35)
+    net.classifier[1] = torch.nn.Identity()  # type: ignore[operator, index]
+    with pytest.raises(TypeError, match="Identity"):
+        entry.replace_head(net, 4)
