@@ -15,7 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from exporter.bundle import CONTRACT, GOLDEN, LABELS, Bundle, Format, hash_files, open_bundle
+from exporter.bundle import (
+    CONTRACT,
+    GOLDEN,
+    LABELS,
+    Bundle,
+    Format,
+    Precision,
+    hash_files,
+    open_bundle,
+)
 from exporter.prove import golden
 from exporter.prove.gates import MAX_RANGE_ERROR, MAX_SUM_ERROR
 from exporter.prove.imageset import square_pixels
@@ -31,6 +40,11 @@ from models.errors import UserError
 FindingStatus = Literal["ok", "failed", "not run"]
 _EVALUATED_IMAGES = 1  # of the golden ones, for runtimes that take seconds an image
 _SHOWN = 3  # of the faults of one file's operators
+_SOUND: dict[Precision, str] = {
+    "float32": "every constant float32",
+    "float16": "every weight float16",
+    "int8": "int8 from QUANTIZE to DEQUANTIZE, weights per channel",
+}
 _AGAIN = "export the model again, or copy the whole folder again from where it came"
 
 
@@ -158,7 +172,7 @@ def _inside(bundle: Bundle, row: Format, session: Session) -> Iterator[Finding]:
         except UserError as error:
             problems = [one_line(error)]
         if not problems:
-            yield Finding("operators", row.path, "ok", f"{row.precision} throughout, no TRANSPOSE")
+            yield Finding("operators", row.path, "ok", f"{_SOUND[row.precision]}, no TRANSPOSE")
         for problem in problems[:_SHOWN]:
             yield Finding("operators", row.path, "failed", problem, "export the model again")
         if len(problems) > _SHOWN:
