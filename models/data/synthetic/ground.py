@@ -104,37 +104,47 @@ def leaves(rng: Generator, side: int) -> Image.Image:
 
 
 def gravel(rng: Generator, side: int) -> Image.Image:
-    """Pebbles of one family of colours."""
+    """Pebbles of one family of colours, the small ones on top."""
     picture = _soil(rng, side)
     draw = ImageDraw.Draw(picture)
-    hue, gray = rng.choice((0.07, 0.1, 0.6)) + rng.normal(0, 0.02), rng.uniform(0.42, 0.68)
-    count = int(rng.integers(220, 320))
-    angle = np.linspace(0, 2 * np.pi, 9, endpoint=False)
-    size = rng.uniform(0.018, 0.05, count)
-    for radius in np.sort(size)[::-1]:
-        centre = rng.uniform(-0.02, 1.02, 2)
-        rim = radius * rng.uniform(0.75, 1.1, 9)
-        shape = np.stack([np.cos(angle) * rim * rng.uniform(0.8, 1.3), np.sin(angle) * rim], 1)
-        color = around(rng, (hue, 0.06), (0.12, 0.1), (gray, 0.2))
-        for scale, offset, shade in ((1.06, 0.25, 0.3), (1.0, 0.0, 0.85), (0.7, -0.16, 1.1)):
-            outline = (centre + scale * shape + offset * radius) * side
-            draw.polygon(outline.ravel().tolist(), fill=_ink(color * shade))
+    hue = rng.choice((0.07, 0.1, 0.6)) + rng.normal(0, 0.02)
+    count, corners = int(rng.integers(170, 240)), 8
+    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    radius = np.sort(rng.uniform(0.02, 0.052, count))[::-1, None]
+    rim = radius * rng.uniform(0.75, 1.1, (count, corners))
+    long = rng.uniform(0.8, 1.3, (count, 1))
+    shape = np.stack([np.cos(angle) * rim * long, np.sin(angle) * rim], 2)
+    centre = rng.uniform(-0.02, 1.02, (count, 1, 2))
+    colors = _inks(rng, count, (hue, 0.06), (0.12, 0.1), (rng.uniform(0.42, 0.68), 0.2))
+    layers = [
+        ((centre + scale * shape + offset * radius[..., None]) * side).reshape(count, -1).tolist()
+        for scale, offset in ((1.06, 0.25), (1.0, 0.0), (0.7, -0.16))
+    ]
+    shades = [np.minimum(colors * shade, 255).astype(int).tolist() for shade in (0.3, 0.85, 1.1)]
+    for i in range(count):
+        for layer, shade in zip(layers, shades, strict=True):
+            draw.polygon(layer[i], fill=tuple(shade[i]))
     return picture
 
 
 def grass(rng: Generator, side: int) -> Image.Image:
-    """A meadow seen from above."""
-    hue = rng.uniform(0.15, 0.33)
+    """A meadow seen from above, the brighter blades on top."""
+    hue, count = rng.uniform(0.15, 0.33), 260
     weight = 0.5 + 0.3 * field(rng, side, 12, 2)
     picture = _mixed(hsv(hue, 0.5, 0.12), hsv(hue, 0.5, 0.35), weight)
     draw = ImageDraw.Draw(picture)
-    lean = rng.uniform(0, 2 * np.pi)
-    for i in range(330):
-        color = around(rng, (hue, 0.04), (0.55, 0.2), (0.25 + 0.45 * i / 330, 0.12))
-        _blade(
-            draw, rng.uniform(-0.1, 1.1, 2), lean + rng.normal(0, 0.7),
-            rng.uniform(0.1, 0.28), rng.uniform(0.005, 0.01), rng.normal(0, 0.5), _ink(color), side,
-        )  # fmt: skip
+    rise = np.linspace(0.25, 0.7, count)
+    inks = _inks(rng, count, (hue, 0.04), (0.55, 0.2), (rise, 0.12)).astype(int).tolist()
+    outlines = _blades(
+        start=rng.uniform(-0.1, 1.1, (count, 2)),
+        angle=rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.7, count),
+        length=rng.uniform(0.1, 0.28, count),
+        width=rng.uniform(0.006, 0.012, count),
+        bend=rng.normal(0, 0.5, count),
+        side=side,
+    )
+    for outline, ink in zip(outlines, inks, strict=True):
+        draw.polygon(outline, fill=tuple(ink))
     return picture
 
 
@@ -142,14 +152,15 @@ def needles(rng: Generator, side: int) -> Image.Image:
     """Dry needles and twigs on the forest floor."""
     picture = _soil(rng, side)
     draw = ImageDraw.Draw(picture)
-    hue = rng.uniform(0.05, 0.12)
-    for i in range(240):
-        color = around(rng, (hue, 0.03), (0.45, 0.2), (0.25 + 0.4 * i / 240, 0.12))
-        start = rng.uniform(-0.05, 1.05, 2)
-        angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.2)
-        end = start + reach * np.array([np.cos(angle), np.sin(angle)])
-        thick = max(1, round(side * (0.014 if i % 30 == 0 else 0.005)))
-        draw.line([*(start * side).tolist(), *(end * side).tolist()], _ink(color), thick)
+    hue, count = rng.uniform(0.05, 0.12), 200
+    rise = np.linspace(0.25, 0.65, count)
+    inks = _inks(rng, count, (hue, 0.03), (0.45, 0.2), (rise, 0.12)).astype(int).tolist()
+    start = rng.uniform(-0.05, 1.05, (count, 2))
+    angle, reach = rng.uniform(0, 2 * np.pi, count), rng.uniform(0.05, 0.2, count)
+    end = start + reach[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    lines = (np.concatenate([start, end], 1) * side).tolist()
+    for i, (line, ink) in enumerate(zip(lines, inks, strict=True)):
+        draw.line(line, tuple(ink), max(1, round(side * (0.014 if i % 30 == 0 else 0.005))))
     return picture
 
 
@@ -182,7 +193,7 @@ def draw_leaf(
 
 
 def cover_partly(rng: Generator, picture: Image.Image, head: Field, side: int) -> None:
-    """Lay a few leaves or blades over the snake, seldom over its head."""
+    """Lay a few leaves or blades over the snake, never on its head."""
     draw = ImageDraw.Draw(picture, "RGBA")
     hue = rng.uniform(0.05, 0.33)
     for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.5 else 0):
@@ -193,31 +204,52 @@ def cover_partly(rng: Generator, picture: Image.Image, head: Field, side: int) -
         if rng.random() < 0.4:
             draw_leaf(rng, draw, centre, rng.uniform(0.12, 0.22), color, side)
             continue
-        angle, reach, bend = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.6), rng.normal(0, 0.5)
-        width = rng.uniform(0.008, 0.016)
-        start = centre - 0.5 * reach * np.array([np.cos(angle), np.sin(angle)])
-        _blade(draw, start + 0.012, angle, reach, width, bend, (0, 0, 0, 80), side)
-        _blade(draw, start, angle, reach, width, bend, _ink(color), side)
+        angle, reach = rng.uniform(0, 2 * np.pi, 1), rng.uniform(0.3, 0.6, 1)
+        start = centre - 0.5 * reach * np.array([np.cos(angle[0]), np.sin(angle[0])])
+        width, bend = rng.uniform(0.008, 0.016, 1), rng.normal(0, 0.5, 1)
+        for shift, ink in ((0.012, (0, 0, 0, 80)), (0.0, _ink(color))):
+            (outline,) = _blades((start + shift)[None], angle, reach, width, bend, side)
+            draw.polygon(outline, fill=ink)
 
 
-def _blade(
-    draw: ImageDraw.ImageDraw,
-    start: Field,
-    angle: float,
-    length: float,
-    width: float,
-    bend: float,
-    ink: tuple[int, ...],
-    side: int,
-) -> None:
-    """A blade of grass: broad at its foot, pointed, bent."""
-    directions = angle + bend * np.linspace(0.0, 1.0, 5)
-    steps = np.stack([np.cos(directions), np.sin(directions)], 1) * (length / 5)
-    line = np.concatenate([[start], start + np.cumsum(steps, 0)])
-    normal = np.stack([-np.sin(directions), np.cos(directions)], 1)
-    half = width * np.array([0.7, 1.0, 0.95, 0.8, 0.5])[:, None] * normal
-    outline = np.concatenate([line[:5] + half, line[5:], (line[:5] - half)[::-1]]) * side
-    draw.polygon(outline.ravel().tolist(), fill=ink)
+def _blades(
+    start: Field, angle: Field, length: Field, width: Field, bend: Field, side: int
+) -> list[list[float]]:
+    """Outlines of blades of grass: broad at the foot, pointed, bent.
+
+    Args:
+        start: `[n, 2]`; the other fields `[n]`; all but the angles in units of the side.
+
+    Returns:
+        For each blade x, y, x, y ... in pixels.
+    """
+    directions = angle[:, None] + bend[:, None] * np.linspace(0.0, 1.0, 5)
+    ahead = np.stack([np.cos(directions), np.sin(directions)], 2)
+    line = start[:, None] + np.cumsum(ahead, 1) * (length[:, None, None] / 5)
+    line = np.concatenate([start[:, None], line], 1)
+    normal = np.stack([-ahead[..., 1], ahead[..., 0]], 2)
+    half = width[:, None, None] * np.array([0.7, 1.0, 0.95, 0.8, 0.5])[:, None] * normal
+    left, right = line[:, :5] + half, (line[:, :5] - half)[:, ::-1]
+    outline = np.concatenate([left, line[:, 5:], right], 1) * side
+    return outline.reshape(len(start), -1).tolist()
+
+
+def _inks(
+    rng: Generator,
+    count: int,
+    hue: tuple[float, float],
+    saturation: tuple[float, float],
+    value: tuple[float | Field, float],
+) -> Field:
+    """Colours drawn as by `around`, `[count, 3]`, RGB 0..255."""
+    h, s, v = (
+        np.broadcast_to(centre + half * rng.uniform(-1.0, 1.0, count), count)
+        for centre, half in (hue, saturation, value)
+    )
+    s, v = np.clip(s, 0.0, 1.0)[:, None], np.clip(v, 0.0, 1.0)[:, None]
+    # HSV to RGB (Smith 1978): v - v s max(0, min(k, 4 - k, 1)), k = (n + 6 h) mod 6
+    k = (np.array([5.0, 3.0, 1.0]) + 6.0 * h[:, None]) % 6.0
+    return 255.0 * (v - v * s * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0))
 
 
 GROUNDS: tuple[Ground, ...] = (sand, rock, water, wood, leaves, gravel, grass, needles)

@@ -36,7 +36,7 @@ def draw_snake(species: Species, seed: int, index: int, size: int) -> Image.Imag
     name = zlib.crc32(species.label.name.encode("utf-8"))
     rng = np.random.default_rng((seed, name, index))
     side = size * _SUPERSAMPLE
-    picture = _out_of_focus(rng, draw_ground(rng, side))
+    picture = _out_of_focus(rng, draw_ground(rng, size), side)
     light = _light(rng)
     spine, skin = draw_spine(rng), draw_skin(rng)
     snake = cover(rng, spine, species.pattern, skin, light, side)
@@ -59,11 +59,15 @@ def _light(rng: Generator) -> Field:
     )
 
 
-def _out_of_focus(rng: Generator, ground: Image.Image) -> Image.Image:
-    """The ground a little blurred and pale, as behind a subject in focus."""
-    soft = ground.filter(ImageFilter.GaussianBlur(rng.uniform(0.003, 0.009) * ground.width))
+def _out_of_focus(rng: Generator, ground: Image.Image, side: int) -> Image.Image:
+    """The ground a little blurred and pale, as behind a subject in focus.
+
+    It is drawn without supersampling and enlarged here, since it is soft anyway.
+    """
+    soft = ground.filter(ImageFilter.GaussianBlur(rng.uniform(0.003, 0.008) * ground.width))
     tone = soft.resize((1, 1), Image.Resampling.BOX).resize(soft.size)
-    return Image.blend(soft, tone, rng.uniform(0.25, 0.5))
+    pale = Image.blend(soft, tone, rng.uniform(0.25, 0.5))
+    return pale.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def _in_shadow(
