@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,37 +20,10 @@ from exporter.convert.onnx_file import (
 )
 from exporter.convert.onnx_fold import constants_of, fold_constants
 from exporter.convert.onnx_readers import READERS, Layout, Reading, Unsupported, View
-from models.errors import UserError
+from exporter.convert.unsupported import Offender, UnsupportedOperatorsError
 
 
-@dataclass(frozen=True)
-class Offender:
-    """A node that no reader knows: its name, operator, and why."""
-
-    node: str
-    operator: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.operator} {self.node!r}: {self.reason}"
-
-
-class UnsupportedOperatorsError(UserError):
-    """A model with operators, or settings of operators, that no target can write.
-
-    Attributes:
-        offenders: every one of them.
-    """
-
-    def __init__(self, origin: str, offenders: tuple[Offender, ...]) -> None:
-        kinds = sorted({offender.operator for offender in offenders})
-        super().__init__(
-            f"{origin} has {len(offenders)} node(s) that cannot be converted: {', '.join(kinds)}.",
-            "\n  " + "\n  ".join(str(offender) for offender in offenders),
-            "replace them in the model, or ask for the format 'onnx' alone; the operators that "
-            "are known: " + ", ".join(sorted(READERS)),
-        )
-        self.offenders = offenders
+__all__ = ["Offender", "UnsupportedOperatorsError", "graph_of", "read_graph"]
 
 
 def read_graph(path: Path) -> Graph:
@@ -88,7 +61,7 @@ def graph_of(model: onnx.ModelProto, origin: str) -> Graph:
             offenders.append(Offender(node.name, _operator(node), str(reason)))
             _place_holders(node, reading)
     if offenders:
-        raise UnsupportedOperatorsError(origin, tuple(offenders))
+        raise UnsupportedOperatorsError(origin, tuple(offenders), READERS)
     shape = reading.shapes[source.tensor]
     return _with_normalization(
         Graph(

@@ -133,7 +133,7 @@ def small_onnx(path: Path, normalization: Normalization = HALF) -> Contract:
         export_checkpoint(small_checkpoint(normalization), partial)
         partial.replace(kept)
     Path(path).write_bytes(kept.read_bytes())
-    return small_checkpoint(normalization).contract
+    return small_contract(normalization)
 
 
 @functools.lru_cache(maxsize=4)
