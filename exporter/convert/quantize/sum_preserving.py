@@ -25,10 +25,11 @@ def to_float16(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
 
     All weights are rounded to the nearest; then the largest 32 of a channel, from
     large to small, are rounded again with the error so far taken off, so that what
-    remains is at most half a unit in the last place of the smallest of them.
+    remains is at most half a unit in the last place of the smallest of them. A
+    channel with a weight beyond 65504 comes out not finite.
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float16: infinite, as it should be
+    with np.errstate(over="ignore", invalid="ignore"):
         found = rows.astype(np.float16)
         error = (found.astype(np.float64) - rows).sum(axis=1)
         largest = np.argsort(-np.abs(rows), axis=1, kind="stable")[:, :_SETTLED_BY]
