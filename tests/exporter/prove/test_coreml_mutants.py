@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coreml_files import (
+
+from exporter.prove.runtimes.coreml import CoreMLFileError, CoreMLRuntime
+from models.contract import Contract, Label
+from support.coreml_files import (
     CONTRACT,
     SPEC_IN_PACKAGE,
     WEIGHTS_IN_PACKAGE,
@@ -21,9 +24,6 @@ from coreml_files import (
     operations,
     samples,
 )
-
-from exporter.prove.runtimes.coreml import CoreMLFileError, CoreMLRuntime
-from models.contract import Contract, Label
 
 pytestmark = needs_coremltools
 FLOAT16, RGB, BGR, GRAYSCALE = 10, 20, 30, 10

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coreml_files import CONTRACT, Samples, edit, needs_coremltools, samples
 
 from exporter.prove.runtimes.coreml import CoreMLFileError, CoreMLRuntime
+from support.coreml_files import CONTRACT, Samples, edit, needs_coremltools, samples
 
 pytestmark = needs_coremltools
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coreml_files import convert, draw_images, edit, needs_coremltools, operations
 
+from exporter.coremltools_shim import import_coremltools
 from exporter.prove.runtimes.coreml import CoreMLFileError
 from exporter.prove.runtimes.coreml.description import read_description
 from exporter.prove.runtimes.coreml.network import Network
 from exporter.prove.runtimes.coreml.package import read_model_file
 from exporter.prove.runtimes.coreml.program import Program
 from exporter.prove.runtimes.coreml.runtime import _planes
+from support.coreml_files import convert, draw_images, edit, needs_coremltools, operations
 
 pytestmark = needs_coremltools
 SIZE = (13, 10)  # odd and even, so that strides and paddings leave a remainder
@@ -270,9 +271,7 @@ def test_an_interleaved_concatenation_is_not_a_plain_one(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("layout", ["RGB", "BGR"])
 def test_neuralnetwork_preprocessing_is_read_from_the_file(tmp_path: Path, layout: str) -> None:
-    from coreml_files import import_coremltools
-
-    colours = import_coremltools().colorlayout
+    colours = import_coremltools("Making a sample file").colorlayout
     path = tmp_path / "one.mlmodel"
     image = {"scale": 1 / 50, "bias": [-1.0, -2.0, -3.5], "color_layout": colours[layout]}
     convert(lambda x, mb: mb.relu(x=x), path, kind="neuralnetwork", target="iOS14", size=SIZE,

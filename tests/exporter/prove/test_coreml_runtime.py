@@ -10,18 +10,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from coreml_files import (
+
+from exporter.coremltools_shim import import_coremltools
+from exporter.prove.runtimes.coreml import CoreMLFileError, CoreMLRuntime, native, read_metadata
+from models.contract import Contract
+from support.coreml_files import (
     CONTRACT,
     WEIGHTS_IN_PACKAGE,
     Samples,
-    import_coremltools,
     needs_coremltools,
     operations,
     samples,
 )
-
-from exporter.prove.runtimes.coreml import CoreMLFileError, CoreMLRuntime, native, read_metadata
-from models.contract import Contract
 
 pytestmark = needs_coremltools
 
@@ -102,7 +102,7 @@ def test_coremltools_itself_can_read_the_programs_that_the_evaluator_accepts(
     made: Samples,
 ) -> None:
     """coremltools' own reader types and checks every operation: a second structural check."""
-    import_coremltools()
+    import_coremltools("Reading a program")
     from coremltools.converters.mil.frontend.milproto.load import load
     from coremltools.models import MLModel
 
@@ -183,7 +183,7 @@ def test_the_native_session_hands_over_an_image_and_maps_labels(
         ComputeUnit: ClassVar = {"CPU_ONLY": "the CPU"}
         models = type("models", (), {"MLModel": _ModelOfAMac})
 
-    monkeypatch.setattr(native, "import_coremltools", Coremltools)
+    monkeypatch.setattr(native, "import_coremltools", lambda purpose: Coremltools)
     path = made.path("float32.mlpackage")
     with CoreMLRuntime(run_natively=True).open(path, CONTRACT) as session:
         found = session.probabilities(made.pixels[0])

@@ -5,37 +5,23 @@ from __future__ import annotations
 import platform
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from exporter.coremltools_shim import import_coremltools
 from exporter.prove.runtimes.base import Pixels, Probabilities, Session
 from exporter.prove.runtimes.coreml.description import Description
 from exporter.prove.runtimes.coreml.errors import CoreMLFileError
 from exporter.prove.runtimes.coreml.labels import in_contract_order
 from models.contract import Contract
-from models.errors import MissingExtraError
 
 
 def on_a_mac() -> bool:
     return sys.platform == "darwin"
 
 
-def import_coremltools() -> Any:
-    """The coremltools package.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import coremltools
-    except ImportError as error:
-        raise MissingExtraError("coremltools", "coreml", "Running a Core ML file") from error
-    return coremltools
-
-
 def version(compute_units: str) -> str:
-    coremltools = import_coremltools()
+    coremltools = import_coremltools("Running a Core ML file")
     return (
         f"Core ML of macOS {platform.mac_ver()[0]}, {compute_units}, "
         f"coremltools {coremltools.__version__}"
@@ -61,7 +47,7 @@ class NativeSession(Session):
         self, path: Path, description: Description, labels: tuple[str, ...] | None,
         contract: Contract, compute_units: str,
     ) -> None:  # fmt: skip
-        coremltools = import_coremltools()
+        coremltools = import_coremltools("Running a Core ML file")
         units = coremltools.ComputeUnit[compute_units]
         try:
             self._model = coremltools.models.MLModel(str(path), compute_units=units)

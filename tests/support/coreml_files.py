@@ -12,7 +12,6 @@ import atexit
 import functools
 import importlib.util
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.coremltools_shim import import_coremltools, quiet
 from exporter.prove.runtimes.coreml.protos import model_messages
 from models.contract import Contract, Label, Normalization, Preprocessing
 from models.torchvision_shim import import_torchvision
@@ -54,19 +54,6 @@ class Samples:
 
     def path(self, name: str) -> Path:
         return self.folder / name
-
-
-def import_coremltools() -> Any:
-    """coremltools without TensorFlow, which it would import for 5 s and not use here."""
-    hidden = "tensorflow" not in sys.modules
-    if hidden:
-        sys.modules["tensorflow"] = None  # type: ignore[assignment]
-    try:
-        import coremltools
-    finally:
-        if hidden:
-            del sys.modules["tensorflow"]
-    return coremltools
 
 
 def edit(source: Path, folder: Path, change: Callable[[Any], None]) -> Path:
@@ -194,7 +181,7 @@ def convert(
     Args:
         image: more arguments for `ImageType` (scale, bias, color_layout).
     """
-    ct = import_coremltools()
+    ct = import_coremltools("Making sample files")
     from coremltools.converters.mil import Builder
 
     opset = ct.target[target]
@@ -238,7 +225,12 @@ def samples() -> Samples:
     def body(x: Any, mb: Any) -> Any:
         return lower(x, mb, net)
 
-    labels = list(CONTRACT.names)
+    with quiet():
+        _write_all(folder, body, list(CONTRACT.names))
+    return Samples(folder, pixels, expected)
+
+
+def _write_all(folder: Path, body: Callable[[Any, Any], Any], labels: list[str]) -> None:
     model32 = convert(body, folder / "float32.mlpackage", labels=labels)
     convert(body, folder / "float16.mlpackage", precision="float16", labels=labels)
     _compress(model32, folder)
@@ -246,12 +238,11 @@ def samples() -> Samples:
         body, folder / "network.mlmodel", kind="neuralnetwork", target="iOS14", labels=labels
     )
     _quantize(network_model, folder)
-    return Samples(folder, pixels, expected)
 
 
 def _compress(model: Any, folder: Path) -> None:
     """int8 and palettized weights, each beside what coremltools itself makes of them."""
-    import coremltools.optimize.coreml as optimize
+    from coremltools.optimize import coreml as optimize
 
     linear = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=0)
     table = optimize.OpPalettizerConfig(mode="uniform", nbits=6, weight_threshold=0)
