@@ -68,8 +68,9 @@ def test_lost_caps_show_in_a_float_file() -> None:
     images = nets.images(8, 32, seed=4)
 
     def uncapped(node: Node) -> Node:
-        return replace(node, fused=Fused.RELU) if isinstance(node, Conv) else node
+        capped = isinstance(node, Conv) and node.fused is Fused.RELU6
+        return replace(node, fused=Fused.RELU) if capped else node
 
     mutant = replace(graph, nodes=tuple(map(uncapped, graph.nodes)))
     found = np.concatenate(run(to_bytes(mutant, nets.small_contract(), "float32"), images))
-    assert float(np.abs(found - answers(graph, images)).max()) > 1e-2
+    assert float(np.abs(found - answers(graph, images)).max()) > 1e-3
