@@ -1,4 +1,4 @@
-"""The SavedModel folder: its signature, its bytes, and what TensorFlow's own converter makes of it."""
+"""The SavedModel folder: signature, bytes, and what TensorFlow's own converter makes of it."""
 
 from __future__ import annotations
 
