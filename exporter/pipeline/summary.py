@@ -105,19 +105,19 @@ def show_outcome(outcome: run.Outcome, request: ExportRequest, console: Console)
     """The line per file, what was left out, and what to do next."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, justify in (("file", "left"), ("size", "right"), ("seconds", "right"),
-                            ("parity", "left"), ("what to do with it", "left")):  # fmt: skip
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+                            ("parity", "left")):  # fmt: skip
+        table.add_column(column, justify=justify, no_wrap=column != "parity")  # type: ignore[arg-type]
     for artifact in outcome.report.artifacts:
         if artifact.key not in outcome.sizes:
             continue
-        cached = " (cached)" if artifact.key in outcome.cached else ""
+        cached = artifact.key in outcome.cached
         table.add_row(
             artifact.path,
             human_size(outcome.sizes[artifact.key]),
-            f"{outcome.seconds[artifact.key]:.2f}{cached}",
+            "cached" if cached else f"{outcome.seconds[artifact.key]:.2f}",
             _parity(artifact),
-            bundle.BY_KEY[artifact.key].use,
         )
+        table.add_row(f"  [dim]{escape(bundle.BY_KEY[artifact.key].use)}[/]")
     console.print()
     console.print(table)
     for key, reason in outcome.left_out:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 _WIDTH = 640
-_LABEL = 168
-_VALUE = 128
-_ROW = 30
-_BAR = 16
+_LABEL = 160
+_VALUE = 170
+_ROW = 34
+_BAR = 18
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def bar_chart(bars: Sequence[Bar], unit: str, title: str) -> Markup:
         at = x(index * step)
         parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="0" y2="{height - 20}"/>')
         parts.append(
-            f'<text class="tick" x="{at}" y="{height - 6}" text-anchor="middle">'
+            f'<text class="tick" x="{at}" y="{height - 4}" text-anchor="middle">'
             f"{index * step:g}</text>"
         )
     parts.append(
-        f'<text class="tick" x="{_WIDTH}" y="{height - 6}" text-anchor="end">{escape(unit)}</text>'
+        f'<text class="tick" x="{_WIDTH}" y="{height - 4}" text-anchor="end">{escape(unit)}</text>'
     )
     for row, bar in enumerate(bars):
         parts += _bar(bar, _ROW * row + 4, x)
@@ -84,7 +84,7 @@ def _bar(bar: Bar, y: float, x: object) -> list[str]:
     middle = y + _BAR / 2
     end = max(x(bar.value), _LABEL + 1.5)
     parts = [
-        f'<text class="name" x="{_LABEL - 10}" y="{middle + 4}" text-anchor="end">'
+        f'<text class="name" x="{_LABEL - 10}" y="{middle + 5}" text-anchor="end">'
         f"{escape(bar.label)}</text>",
         f'<rect class="bar {escape(bar.kind)}" x="{_LABEL}" y="{y}" '
         f'width="{round(end - _LABEL, 2)}" height="{_BAR}" rx="2"/>',
@@ -97,6 +97,6 @@ def _bar(bar: Bar, y: float, x: object) -> list[str]:
             f'<path class="whisker" d="M{end} {middle}H{mark}M{mark} {y + 3}V{y + _BAR - 3}"/>'
         )
     parts.append(
-        f'<text class="value" x="{text_at + 8}" y="{middle + 4}">{escape(bar.text)}</text>'
+        f'<text class="value" x="{text_at + 8}" y="{middle + 5}">{escape(bar.text)}</text>'
     )
     return parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +62,23 @@ def render(opened: Bundle, report: ParityReport, images_root: Path | None) -> st
     environment.filters.update(
         size=human_size, sci=_scientific, percent=_percent, decibel=_decibel, number=_number
     )
+    held = {row.key for row in opened.formats()}
+    report = replace(
+        report, artifacts=tuple(entry for entry in report.artifacts if entry.key in held)
+    )
     return environment.get_template("report.html.j2").render(
         title=opened.contract.name,
-        contract=opened.contract,
         report=report,
         use={row.key: row.use for row in bundle.FORMATS},
         verdicts=[(artifact, verdict(artifact)) for artifact in report.artifacts],
         latency_chart=_latency_chart(report),
+        not_timed=_not_timed(report, held),
         size_chart=_size_chart(report),
         flips=[(artifact, _flips(opened, artifact, images_root)) for artifact in _int8(report)],
         most_flipped=MOST_FLIPPED,
         left_out=opened.manifest.get("left_out") or {},
         provenance=_provenance(opened),
         files=opened.manifest.get("files", []),
-        calibration=opened.manifest.get("calibration"),
         version=__version__,
     )
 
@@ -125,6 +128,15 @@ def _latency_chart(report: ParityReport) -> Any:
         for result in report.latency.results
     ]
     return bar_chart(bars, "ms", "Median latency of one image, in milliseconds")
+
+
+def _not_timed(report: ParityReport, held: set[str]) -> dict[str, list[str]]:
+    """Reason to keys, for the artifacts of this bundle."""
+    grouped: dict[str, list[str]] = {}
+    for key, reason in report.latency.not_timed if report.latency is not None else ():
+        if key in held:
+            grouped.setdefault(reason, []).append(key)
+    return grouped
 
 
 def _size_chart(report: ParityReport) -> Any:

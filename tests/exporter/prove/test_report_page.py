@@ -53,7 +53,13 @@ def report(*artifacts: ArtifactResult) -> ParityReport:
 @pytest.fixture
 def opened(tmp_path: Path) -> Bundle:
     labels = (Label("adder"), Label("<b>boa</b> & co"))
-    manifest = {"artifacts": {}, "tools": {"onnx": "1.23"}, "files": [], "reference": "reference/x"}
+    keys = ("tflite-int8", "tflite-float32", "coreml")
+    manifest = {
+        "artifacts": {key: {} for key in keys},
+        "tools": {"onnx": "1.23"},
+        "files": [],
+        "reference": "reference/x",
+    }
     return Bundle(tmp_path, Contract(labels, name="snakes"), manifest)
 
 
@@ -113,7 +119,7 @@ def test_latency_names_the_machine_and_what_was_not_timed(opened: Bundle) -> Non
     page = render(opened, report(artifact()), None)
     assert "A Processor, 1 thread;" in page
     assert "not a phone" in page
-    assert re.search(r"<code>coreml</code> not timed: evaluated, not run", page)
+    assert re.search(r"Not timed: <code>coreml</code> \(evaluated, not run\)", page)
 
 
 def test_bars_are_in_proportion() -> None:
