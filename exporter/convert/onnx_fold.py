@@ -7,6 +7,11 @@ when a reader is still at a loss.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -251,3 +256,34 @@ def _run(
         part.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return dict(zip(wanted, session.run(wanted, {}), strict=True))
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """onnxsim's result; None where it fails on the model.
+
+    Its own notes in the metadata are left for `strip` to take out.
+    """
+    import onnxsim
+
+    with quiet():
+        try:
+            simple, sound = onnxsim.simplify(model)
+        except (RuntimeError, ValueError):
+            return None
+    return simple if sound else None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what torch's exporter and onnxsim print and log; errors are raised all the same."""
+    chatter = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    levels = [logger.level for logger in chatter]
+    try:
+        for logger in chatter:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(chatter, levels, strict=True):
+            logger.setLevel(level)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +12,7 @@ from exporter.convert.adopt import adopt_onnx
 from exporter.convert.from_onnx import graph_of
 from exporter.convert.onnx_file import OPSET, check_model, infer_shapes, save_model, set_contract
 from exporter.convert.onnx_file import strip as strip_traces
-from exporter.convert.onnx_fold import fold_constants
+from exporter.convert.onnx_fold import fold_constants, quiet, simplify
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from models.errors import MissingExtraError, UserError
 
@@ -74,7 +69,8 @@ def export_classifier(classifier: Any, contract: Contract, path: Path) -> None:
     rule = contract.preprocessing
     pixels = torch.zeros((1, rule.height, rule.width, 3), dtype=torch.uint8)
     origin = "the exported model"
-    model = _simplified(_traced(module, pixels))
+    model = simplify(_traced(module, pixels))
+    assert model is not None, "onnxsim takes what torch writes"
     _check_inference_only(model)
     model = fold_constants(infer_shapes(model, origin), origin)
     strip_traces(model)
@@ -103,7 +99,7 @@ def _traced(module: Any, pixels: Any) -> onnx.ModelProto:
     import torch
 
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (pixels,),
@@ -128,32 +124,6 @@ def _traced(module: Any, pixels: Any) -> onnx.ModelProto:
             "export it to ONNX yourself and bring the .onnx file with --contract",
         ) from error
     return program.model_proto  # type: ignore[union-attr]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what torch's exporter prints and logs; errors are raised all the same."""
-    chatter = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
-    levels = [logger.level for logger in chatter]
-    try:
-        for logger in chatter:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(chatter, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnxsim
-
-    with _quiet():
-        simple, sound = onnxsim.simplify(model)
-    if not sound:
-        raise RuntimeError("onnxsim's own check of the simplified model failed")
-    return simple
 
 
 def _check_inference_only(model: onnx.ModelProto) -> None:
