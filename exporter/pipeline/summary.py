@@ -103,23 +103,21 @@ def run_and_show(request: ExportRequest) -> int:
 
 def show_outcome(outcome: run.Outcome, request: ExportRequest, console: Console) -> None:
     """The line per file, what was left out, and what to do next."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, justify in (("file", "left"), ("size", "right"), ("seconds", "right"),
-                            ("parity", "left")):  # fmt: skip
-        table.add_column(column, justify=justify, no_wrap=column != "parity")  # type: ignore[arg-type]
+    console.print()
     for artifact in outcome.report.artifacts:
         if artifact.key not in outcome.sizes:
             continue
         cached = artifact.key in outcome.cached
-        table.add_row(
-            artifact.path,
-            human_size(outcome.sizes[artifact.key]),
-            "cached" if cached else f"{outcome.seconds[artifact.key]:.2f}",
-            _parity(artifact),
+        seconds = "cached" if cached else f"{outcome.seconds[artifact.key]:.2f} s"
+        size = human_size(outcome.sizes[artifact.key])
+        console.print(
+            f"[bold]{artifact.path:<25}[/]{size:>9}{seconds:>9}  {_parity(artifact)}",
+            highlight=False,
+            soft_wrap=True,
         )
-        table.add_row(f"  [dim]{escape(bundle.BY_KEY[artifact.key].use)}[/]")
-    console.print()
-    console.print(table)
+        console.print(
+            f"  [dim]{escape(bundle.BY_KEY[artifact.key].use)}[/]", highlight=False, soft_wrap=True
+        )
     for key, reason in outcome.left_out:
         console.print(f"not made: {key} ({reason})", highlight=False, markup=False)
     for warning in outcome.warnings:
