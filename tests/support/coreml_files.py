@@ -181,6 +181,7 @@ def convert(
     Args:
         image: more arguments for `ImageType` (scale, bias, color_layout).
     """
+    import_torchvision()  # before coremltools, or that would take torch for missing
     ct = import_coremltools("Making sample files")
     from coremltools.converters.mil import Builder
 
@@ -231,16 +232,20 @@ def samples() -> Samples:
 
 
 def _write_all(folder: Path, body: Callable[[Any, Any], Any], labels: list[str]) -> None:
-    model32 = convert(body, folder / "float32.mlpackage", labels=labels)
+    model = convert(body, folder / "float32.mlpackage", labels=labels)
     convert(body, folder / "float16.mlpackage", precision="float16", labels=labels)
-    _compress(model32, folder)
+    _compress(model, folder, "")
+    newer = convert(
+        body, folder / "ios18.mlpackage", precision="float16", target="iOS18", labels=labels
+    )
+    _compress(newer, folder, "_ios18")
     network_model = convert(
         body, folder / "network.mlmodel", kind="neuralnetwork", target="iOS14", labels=labels
     )
     _quantize(network_model, folder)
 
 
-def _compress(model: Any, folder: Path) -> None:
+def _compress(model: Any, folder: Path, suffix: str) -> None:
     """int8 and palettized weights, each beside what coremltools itself makes of them."""
     from coremltools.optimize import coreml as optimize
 
@@ -249,8 +254,8 @@ def _compress(model: Any, folder: Path) -> None:
     int8 = optimize.linear_quantize_weights(model, optimize.OptimizationConfig(linear))
     lut6 = optimize.palettize_weights(model, optimize.OptimizationConfig(table))
     for name, made in (("int8", int8), ("lut6", lut6)):
-        made.save(str(folder / f"{name}.mlpackage"))
-        optimize.decompress_weights(made).save(str(folder / f"{name}_plain.mlpackage"))
+        made.save(str(folder / f"{name}{suffix}.mlpackage"))
+        optimize.decompress_weights(made).save(str(folder / f"{name}{suffix}_plain.mlpackage"))
 
 
 def _quantize(model: Any, folder: Path) -> None:

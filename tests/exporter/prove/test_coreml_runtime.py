@@ -57,6 +57,8 @@ def test_float16_files_are_near_torch_but_not_equal(made: Samples, name: str) ->
     [
         ("int8.mlpackage", "int8_plain.mlpackage"),
         ("lut6.mlpackage", "lut6_plain.mlpackage"),
+        ("int8_ios18.mlpackage", "int8_ios18_plain.mlpackage"),
+        ("lut6_ios18.mlpackage", "lut6_ios18_plain.mlpackage"),
         ("network_4_linear.mlmodel", "network_4_linear_plain.mlmodel"),
         ("network_8_linear_lut.mlmodel", "network_8_linear_lut_plain.mlmodel"),
     ],
@@ -207,3 +209,47 @@ def test_the_evaluator_gives_what_core_ml_gives(made: Samples, name: str, limit:
     with CoreMLRuntime(run_natively=True).open(made.path(name), CONTRACT) as session:
         found = np.stack([session.probabilities(image) for image in made.pixels])
     assert np.abs(found - evaluate(made, name)).max() < limit
+
+
+@pytest.mark.slow
+def test_a_program_that_coremltools_made_from_torch_export_gives_what_torch_gives(
+    tmp_path: Path,
+) -> None:
+    """A file that neither this project nor its tests lowered; a process of its own, for torch."""
+    code = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parents[3]), str(Path(__file__).parents[2])]!r}
+import numpy as np
+import torch
+from support import coreml_files as files
+sys.modules["tensorflow"] = None
+import coremltools as ct
+from exporter.prove.runtimes.coreml import CoreMLRuntime
+
+class Whole(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = files.network()
+        self.register_buffer("mean", torch.tensor(files.MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(files.STD).view(1, 3, 1, 1))
+
+    def forward(self, x):
+        return torch.softmax(self.net((x - self.mean) / self.std), -1)
+
+pixels = files.draw_images(4, 7)
+x = torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32).copy())
+net = Whole().eval()
+with torch.no_grad():
+    expected = net(x).numpy()
+model = ct.convert(
+    torch.export.export(net, (x[:1],)).run_decompositions({{}}), convert_to="mlprogram",
+    minimum_deployment_target=ct.target.iOS16, compute_precision=ct.precision.FLOAT32,
+    inputs=[ct.ImageType(name="x", shape=(1, 3, 64, 64))], skip_model_load=True,
+    classifier_config=ct.ClassifierConfig(list(files.CONTRACT.names)))
+model.save({str(tmp_path / "exported.mlpackage")!r})
+session = CoreMLRuntime(run_natively=False).open(
+    {str(tmp_path / "exported.mlpackage")!r}, files.CONTRACT)
+found = np.stack([session.probabilities(image) for image in pixels])
+print(np.abs(found - expected).max())
+"""
+    assert float(run_python(code).splitlines()[-1]) < 1e-4
