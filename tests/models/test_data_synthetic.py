@@ -133,11 +133,11 @@ def test_arguments_out_of_range_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_contact_sheet_has_a_row_a_species(tmp_path: Path) -> None:
+def test_the_contact_sheet_has_a_column_a_species(tmp_path: Path) -> None:
     path = tmp_path / "new" / "sheet.png"
     draw_contact_sheet(path, per_species=2, seed=0, size=32)
     with Image.open(path) as sheet:
-        assert sheet.size == (4 + 2 * 36, 4 + 36 * len(SPECIES))
+        assert sheet.size == (4 + 36 * len(SPECIES), 24 + 2 * 36)
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def _diamonds(rng: Generator, along: Field, around: Field) -> tuple[Field, Field
     return inner, np.maximum(border, 0.0)
 
 
-@_species("Pinstripe noodle", "Fictophis sartor", "unknown")
+@_species("Pinstripe noodle", "Fictophis sartor", "no")
 def _stripes(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """Lines from head to tail: one on the spine or two beside it, and the flanks."""
     width = rng.uniform(0.1, 0.15)
@@ -149,17 +149,7 @@ def _plain(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     return flank, _none(flank)
 
 
-@_species("Hourglass noodle", "Fictophis clepsydra", "yes")
-def _saddles(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
-    """Crossbands that are narrow on the spine and broad on the flanks."""
-    period = rng.uniform(1.6, 2.2)
-    x = np.abs(_phase(rng, along, period))
-    half = rng.uniform(0.05, 0.08) + 0.36 * np.abs(around) ** 1.1
-    mark = _inside(x, half, 0.035)
-    return mark, _none(mark)
-
-
-@_species("Chessboard noodle", "Fictophis scaccarius", "no")
+@_species("Chessboard noodle", "Fictophis scaccarius", "unknown")
 def _checkers(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """Two rows of square spots, those on the left between those on the right."""
     period = rng.uniform(1.15, 1.5)
