@@ -7,6 +7,7 @@ because our programs are built with its MIL builder.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import logging
@@ -67,19 +68,22 @@ def quiet() -> Iterator[None]:
     """No warnings, no log lines below ERROR and no progress bars of coremltools inside.
 
     Off a Mac it says eight times that Apple's libraries did not load. Exceptions
-    pass through as they are.
+    pass through as they are. Objects made before are kept out of the garbage
+    collection that every conversion forces: with torch loaded it takes a second.
     """
     import tqdm  # type: ignore[import-untyped]
 
     logger = logging.getLogger("coremltools")
     level = logger.level
-    start = tqdm.tqdm.__init__
+    start = vars(tqdm.tqdm)["__init__"]  # as it stands there, a descriptor
     logger.setLevel(logging.ERROR)
     tqdm.tqdm.__init__ = partialmethod(start, disable=True)
+    gc.freeze()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        gc.unfreeze()
         tqdm.tqdm.__init__ = start
         logger.setLevel(level)

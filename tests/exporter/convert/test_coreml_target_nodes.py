@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from exporter.convert.quantize.sum_preserving import to_int8
 from exporter.convert.targets import coreml
 from models.contract import Contract
 
-pytest.importorskip("coremltools")
+# not importorskip: a plain import of coremltools drags TensorFlow and torch in
+pytestmark = pytest.mark.skipif(find_spec("coremltools") is None, reason="needs coremltools")
 
 FILES = {
     "float32": ("m.mlpackage", "float32", 1e-5),
