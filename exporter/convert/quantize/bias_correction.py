@@ -1,22 +1,27 @@
-"""Full bias correction: take the mean error of each output channel out of its bias.
+"""Bias correction: take the typical error of each output channel out of its bias.
 
 Rounded weights and inputs shift the mean of a layer's output, channel by channel, and
-such a shift adds up over the positions and layers where noise would average out (Nagel
-et al. 2019, Data-Free Quantization, section 4.2; here measured on images, as in its
+such a shift adds up over positions and layers where noise would average out (Nagel et
+al. 2019, Data-Free Quantization, section 4.2; here measured on images, as in its
 appendix, and in order: each layer sees the quantized, already corrected ones before it).
+Theirs is the mean over all images. Here it is the median over images of each image's
+mean error: ranges that clip rare large values leave the images that hold such values
+with large errors, and these drag a mean away from all others (MobileNetV2, 32 images:
+10.7 dB of logit SQNR with the mean, 19.8 uncorrected, 21.9 with the median).
 
 The float and the int8 graph run side by side in one onnxruntime model over one batch:
 
-    float:  x  -> Conv --------------------+--------------> activation ...
-                                           | mean over batch, height, width
-    int8:   x' -> Conv' -> + (float - int8)+-> activation -> round ...
+    float:  x  -> Conv ----------------+
+                                       | error -> mean over H, W -> median over images
+    int8:   x' -> Conv' -> uncorrected-+---------> + -> activation -> round -> ...
 
-so that one pass corrects all layers, and the means of both sides are taken over the same
-values. Activations are compared before the fused ReLU, where the bias acts.
+so that one pass corrects all layers. Both are compared before the fused activation,
+where the bias acts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -35,6 +40,10 @@ from exporter.convert.quantize.simulate import (
     to_feed,
 )
 
+FEWEST_IMAGES = 8  # with fewer, the noise of those images outweighs what is corrected
+_MOST_IMAGES = 32
+_MEMORY = 2**30
+_LIVE_TENSORS = 6  # of the largest size, alive at a time on both sides together
 _FLOAT = "float:"
 _MEDIAN = ("median/images", "median/begin", "median/end", "median/axis")
 _INT32 = np.iinfo(np.int32)
@@ -48,8 +57,8 @@ def correct_biases(
     Args:
         graph: what the plan was made for.
         plan: with ranges and rounded weights.
-        images: uint8 `[H, W, 3]`, at least one; all are in memory at once, and so are
-            their activations (about 10 MB an image for MobileNetV2 at 224).
+        images: uint8 `[H, W, 3]`; all are in memory at once, and so are the tensors
+            that are in use at a time: see `image_limit`.
     """
     layers = [n for n in graph.nodes if isinstance(n, Conv | Dense) and n.name in plan.weights]
     if not layers or not images:
@@ -62,6 +71,12 @@ def correct_biases(
         step = plan.activations[node.inputs[0]].scale
         weights[node.name] = _shifted(plan.weights[node.name], shift.reshape(-1), step)
     return replace(plan, weights=weights)
+
+
+def image_limit(graph: Graph) -> int:
+    """How many images to correct with: 32, or fewer where they would not fit in 1 GB."""
+    largest = max(math.prod(shape) for shape in graph.shapes.values()) * 4
+    return int(min(_MOST_IMAGES, max(FEWEST_IMAGES, _MEMORY // (_LIVE_TENSORS * largest))))
 
 
 def _shifted(

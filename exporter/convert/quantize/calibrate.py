@@ -9,10 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.evaluate import Evaluator
-from exporter.convert.graph import Add, Conv, Dense, Graph, Mul, Normalize, Sub
+from exporter.convert.graph import Add, Conv, Dense, Graph, Mul, Sub
+from exporter.convert.quantize.bias_correction import (
+    FEWEST_IMAGES,
+    correct_biases,
+    image_limit,
+)
 from exporter.convert.quantize.errors import CalibrationError
 from exporter.convert.quantize.groups import Group, find_groups, quantized_nodes
-from exporter.convert.quantize.observe import Observation, Observer
+from exporter.convert.quantize.observe import ImageSample, Observation, Observer
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.ranges import (
     RULES,
@@ -36,17 +41,20 @@ def calibrate(
     images: Iterable[Image],
     on_image: Callable[[], None] | None = None,
     rule: Rule = DEFAULT_RULE,
+    correct_bias: bool = True,
 ) -> QuantizationPlan:
     """Decide everything about the int8 file of a graph.
 
-    The images are read one at a time and not kept. The logits, and with them anything
-    that shares their scale, are never clipped, whatever the rule.
+    The images are read one at a time; at most 32 are kept, for the biases. The logits,
+    and with them anything that shares their scale, are never clipped, whatever the rule.
 
     Args:
         graph: after the standard passes.
         images: uint8 RGB `[H, W, 3]`, as the contract makes them.
         on_image: called after each image, for a progress bar.
         rule: how the range of an activation is chosen; see `ranges`.
+        correct_bias: whether to take each channel's typical error out of its bias; see
+            `bias_correction`. Left out, with a warning, on fewer than 8 images.
 
     Raises:
         CalibrationError: there is no image, one is not as the graph takes it, or a
@@ -56,7 +64,7 @@ def calibrate(
     if rule not in RULES:
         raise ValueError(f"unknown range rule {rule!r}; there are: {', '.join(RULES)}")
     groups = find_groups(graph)
-    seen, count = _observe(graph, groups, images, on_image)
+    seen, count, kept = _observe(graph, groups, images, on_image)
     activations: dict[str, Affine] = {}
     tensors: dict[str, Any] = {}
     for group, observation in zip(groups, seen, strict=True):
@@ -66,15 +74,20 @@ def calibrate(
         if len(group.tensors) > 1:
             notes["shared_with"] = list(group.tensors[1:])
     weights, weight_notes = _weights(graph, activations)
-    record = {
+    record: dict[str, Any] = {
         "rule": rule,
         "images": count,
         "warnings": _warnings(count, tensors),
+        "bias_correction": None,
         "weights": {"scheme": "int8, symmetric, per output channel", **weight_notes},
         "activations": {"scheme": "int8, asymmetric, per tensor", "tensors": tensors},
     }
     ordered = {name: activations[name] for name in graph.tensors() if name in activations}
-    return QuantizationPlan(ordered, weights, quantize_constants(graph), record)
+    plan = QuantizationPlan(ordered, weights, quantize_constants(graph), record)
+    if not correct_bias or len(kept) < FEWEST_IMAGES:
+        return plan
+    record["bias_correction"] = {"rule": "median over images", "images": len(kept)}
+    return correct_biases(graph, plan, kept)
 
 
 def _observe(
@@ -82,14 +95,16 @@ def _observe(
     groups: tuple[Group, ...],
     images: Iterable[Image],
     on_image: Callable[[], None] | None,
-) -> tuple[list[Observation | None], int]:
-    """What each group without a given scale held, and how many images there were."""
+) -> tuple[list[Observation | None], int, list[Image]]:
+    """What each group without a given scale held, the image count, and a few images."""
     observers = [None if group.fixed else Observer() for group in groups]
     watched = [name for group in groups if not group.fixed for name in group.watched]
     evaluator = Evaluator(graph, watched)
+    kept = ImageSample(image_limit(graph))
     count = 0
     for image in images:
         _check_image(graph, image, count)
+        kept.update(image)
         values = evaluator.run(image)
         for group, observer in zip(groups, observers, strict=True):
             if observer is None:
@@ -105,7 +120,8 @@ def _observe(
             "int8 ranges are measured on images",
             "give a folder of photographs with --calibration, 100 or more",
         )
-    return [None if observer is None else observer.finish() for observer in observers], count
+    seen = [None if observer is None else observer.finish() for observer in observers]
+    return seen, count, kept.images()
 
 
 def _check_image(graph: Graph, image: Image, index: int) -> None:
@@ -190,9 +206,10 @@ def _weights(
 
 
 def quantize_constants(graph: Graph) -> Constants:
-    """The int8 constants of Add, Sub, Mul (by name) and Normalize (its mean, by node name).
+    """The int8 constants of Add, Sub and Mul by name; each keeps its shape.
 
-    A constant keeps its shape; its range is that of its values and zero.
+    Normalize and BatchNorm have none: as 1x1 depthwise convolutions, which is how they
+    are written, they keep 32 bits for the shift.
     """
     found: Constants = {}
     for node in quantized_nodes(graph):
@@ -200,8 +217,6 @@ def quantize_constants(graph: Graph) -> Constants:
             for name in node.inputs:
                 if name in graph.constants and name not in found:
                     found[name] = quantize_constant(graph.constants[name])
-        elif isinstance(node, Normalize):
-            found[node.name] = quantize_constant(node.mean)
     return found
 
 

@@ -2,7 +2,8 @@
 
 TFLite's CONCATENATION, MAX_POOL_2D, AVERAGE_POOL_2D, PAD and RESHAPE do not rescale:
 what they make has the scale of what they read (8-bit quantization specification). The
-pixels' scale is the contract's, a sigmoid's is fixed at 1/256.
+pixels' scale is the contract's, a sigmoid's is fixed at 1/256; a concatenation that
+reads one of those leaves it out, and the writer rescales that part.
 
 GlobalAveragePool is not among them: MEAN rescales, and a mean is often much smaller
 than the largest value it was taken over.
@@ -10,29 +11,28 @@ than the largest value it was taken over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from exporter.convert.graph import (
+    Add,
     AveragePool,
-    BatchNorm,
     Concat,
-    Conv,
-    Dense,
     Graph,
     MaxPool,
+    Mul,
     Node,
-    Normalize,
     Pad,
     Reshape,
     Sigmoid,
     Softmax,
+    Sub,
 )
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.plan import Affine
 
 SIGMOID = Affine(1.0 / 256.0, -128)
-_TIES = (Concat, MaxPool, AveragePool, Pad, Reshape)
+_ONE_INPUT_TIES = MaxPool | AveragePool | Pad | Reshape
 
 
 @dataclass(frozen=True)
@@ -67,60 +67,64 @@ def input_affine(graph: Graph) -> Affine:
 def find_groups(graph: Graph) -> tuple[Group, ...]:
     """The groups of all tensors up to and including the logits, in the graph's order.
 
-    Requires batch norms folded into convolutions and a Normalize that only shifts.
-
     Raises:
-        QuantizationError: an operator is left that has no int8 form, or one group ties
-            a given scale to another one.
+        QuantizationError: an operator is left that has no int8 form.
     """
     nodes = tuple(quantized_nodes(graph))
     _check_operators(graph, nodes)
-    leader = {graph.input.name: graph.input.name}
+    ties = _Ties([graph.input.name, *(node.output for node in nodes)])
     for node in nodes:
-        leader[node.output] = node.output
-
-    def find(tensor: str) -> str:
-        while leader[tensor] != tensor:
-            tensor = leader[tensor]
-        return tensor
-
+        if isinstance(node, _ONE_INPUT_TIES):
+            ties.join(node.inputs[0], node.output)
+    given = {graph.input.name: input_affine(graph)}
+    given |= {node.output: SIGMOID for node in nodes if isinstance(node, Sigmoid)}
+    fixed = {ties.leader(name): value for name, value in given.items()}
+    watched = {node.output for node in nodes if _brings_values(node)}
     for node in nodes:
-        if isinstance(node, _TIES):
-            for source in node.inputs:
-                leader[find(source)] = find(node.output)
-
-    members: dict[str, list[str]] = {}
-    for tensor in leader:
-        members.setdefault(find(tensor), []).append(tensor)
-    return tuple(_group(graph, tuple(tensors)) for tensors in members.values())
-
-
-def _group(graph: Graph, tensors: tuple[str, ...]) -> Group:
-    producers = {tensor: graph.producer(tensor) for tensor in tensors}
-    watched = tuple(name for name, node in producers.items() if _brings_values(node))
-    given = {
-        name: input_affine(graph) if node is None else SIGMOID
-        for name, node in producers.items()
-        if node is None or isinstance(node, Sigmoid)
-    }
-    fixed = next(iter(given.values()), None)
-    if given and (set(watched) != set(given) or len(set(given.values())) > 1):
-        first = next(iter(given))
-        other = next(name for name in watched if name not in given or given[name] != fixed)
-        raise QuantizationError(
-            f"The tensors {first!r} and {other!r} cannot share one int8 scale.",
-            "a concatenation (or padding) joins them, and the scale of the first is given: "
-            "pixels have the contract's, a sigmoid 1/256",
-            "keep to float16 for this network",
+        if not isinstance(node, Concat):
+            continue
+        free = [name for name in node.inputs if ties.leader(name) not in fixed]
+        for name in free:
+            ties.join(name, node.output)
+        if len(free) < len(node.inputs):
+            watched.add(node.output)
+    return tuple(
+        Group(
+            tensors=tensors,
+            watched=tuple(name for name in tensors if name in watched),
+            fixed=fixed.get(ties.leader(tensors[0])),
+            logits=graph.logits in tensors,
         )
-    return Group(tensors, watched, fixed, graph.logits in tensors)
+        for tensors in ties.groups()
+    )
 
 
-def _brings_values(node: Node | None) -> bool:
-    """Whether a tensor can hold values that the tensors tied to it do not."""
+class _Ties:
+    """Tensors joined into groups (a disjoint-set forest)."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._above = {name: name for name in names}
+
+    def leader(self, name: str) -> str:
+        while self._above[name] != name:
+            name = self._above[name]
+        return name
+
+    def join(self, one: str, other: str) -> None:
+        self._above[self.leader(other)] = self.leader(one)
+
+    def groups(self) -> list[tuple[str, ...]]:
+        members: dict[str, list[str]] = {}
+        for name in self._above:
+            members.setdefault(self.leader(name), []).append(name)
+        return [tuple(names) for names in members.values()]
+
+
+def _brings_values(node: Node) -> bool:
+    """Whether what a node makes can hold values that the tensors tied to it do not."""
     if isinstance(node, Pad):
         return node.value != 0.0
-    return not isinstance(node, _TIES)
+    return not isinstance(node, Concat | _ONE_INPUT_TIES)
 
 
 def _check_operators(graph: Graph, nodes: tuple[Node, ...]) -> None:
@@ -128,11 +132,7 @@ def _check_operators(graph: Graph, nodes: tuple[Node, ...]) -> None:
         reason = ""
         if isinstance(node, Softmax):
             reason = "a softmax that is not the last operator has no int8 form here"
-        elif isinstance(node, BatchNorm):
-            reason = "its batch normalization follows no convolution that could take it in"
-        elif isinstance(node, Normalize) and not (node.scale == 1.0).all():
-            reason = "its per-channel factors follow the pixels unfolded"
-        elif isinstance(node, Conv | Dense) and node.inputs[0] in graph.constants:
+        elif not isinstance(node, Add | Sub | Mul) and set(node.inputs) & set(graph.constants):
             reason = "it reads a constant"
         if reason:
             raise QuantizationError(

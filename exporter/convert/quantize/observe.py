@@ -7,6 +7,7 @@ of the images (the sums up to float64 rounding, everything else exactly).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,7 +86,8 @@ class Histogram:
 
     def centres(self) -> npt.NDArray[np.float64]:
         """The middle of each bin, ascending, float64 `[n]`."""
-        return (self._first + np.arange(self._counts.size) + 0.5) * self.width
+        middles = self._first + np.arange(self._counts.size, dtype=np.float64) + 0.5
+        return np.ldexp(middles, self._exponent)
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Values other than zero in each bin, int64 `[n]`."""
@@ -109,6 +111,34 @@ class Observation:
     mean_high: float
     images: int
     histogram: Histogram
+
+
+class ImageSample:
+    """Keeps a few of the images that stream by: those whose bytes hash lowest.
+
+    As good as random, the same whatever the order, and an image that comes twice is
+    kept once.
+
+    Args:
+        limit: how many images are kept at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: dict[bytes, npt.NDArray[np.uint8]] = {}
+
+    def update(self, image: npt.NDArray[np.uint8]) -> None:
+        """Take one image."""
+        key = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        if len(self._kept) == self._limit and key >= max(self._kept, default=b""):
+            return
+        self._kept[key] = image.copy()
+        if len(self._kept) > self._limit:
+            del self._kept[max(self._kept)]
+
+    def images(self) -> list[npt.NDArray[np.uint8]]:
+        """The kept images, in the order of their hashes."""
+        return [self._kept[key] for key in sorted(self._kept)]
 
 
 class Observer:

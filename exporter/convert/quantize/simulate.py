@@ -20,7 +20,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from exporter.convert.evaluate import to_onnx_model
-from exporter.convert.graph import Conv, Dense, Graph, GraphInput, Node, Normalize
+from exporter.convert.graph import Conv, Dense, Graph, GraphInput, Node
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
 from exporter.convert.quantize.weights import dequantize_weights
 
@@ -39,8 +39,6 @@ def dequantized_graph(graph: Graph, plan: QuantizationPlan) -> Graph:
             source = plan.activations[node.inputs[0]]
             weight, bias = dequantize_weights(plan.weights[node.name], source)
             return replace(node, weight=weight, bias=bias)
-        if isinstance(node, Normalize) and node.name in plan.constants:
-            return replace(node, mean=_constant(plan, node.name))
         return node
 
     constants = {
