@@ -28,7 +28,7 @@ from models.contract import Contract, OutputActivation
 from models.errors import MissingExtraError
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-_PASSED_OVER = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+_PASSED_OVER = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
 _SUM_ERROR = 1e-4
 _ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
 
@@ -36,8 +36,12 @@ _ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
 def final_activation(path: Path) -> str | None:
     """The kind of the last computing node if it is an activation of a classifier, else None."""
     import onnx
+    import onnx.inliner
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+    model = onnx.load(str(path), load_external_data=False)
+    if model.functions:  # the activation may be inside one
+        model = onnx.inliner.inline_local_functions(model)
+    graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
     node = producers.get(graph.output[0].name)
     while node is not None and node.op_type in _PASSED_OVER:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import tinyfiles
 from onnx import TensorProto, helper
 
 from exporter.bundle import FORMATS
@@ -20,6 +19,7 @@ from exporter.prove.runtimes.reference_onnx import final_activation
 from exporter.prove.runtimes.stored import lines
 from models.contract import Contract, Label, Normalization, Preprocessing
 from models.errors import UserError
+from support import tinyfiles
 
 CONTRACT = tinyfiles.CONTRACT
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tinyfiles
 from PIL import Image
 
 from exporter.bundle import BY_KEY, hash_files, open_bundle
@@ -22,6 +21,7 @@ from exporter.prove.verify import Finding, verify
 from models.contract import Contract
 from models.errors import UserError
 from models.images import ImageFile
+from support import tinyfiles
 
 KEYS = ("onnx", "tflite-float32", "tflite-float16", "tflite-int8")
 
