@@ -41,6 +41,24 @@ from exporter.prove.runtimes.coreml.values import (
 OPERATION_MODULES = (program_ops, program_constexpr)  # importing them fills HANDLERS
 _FUNCTION = "main"
 _PROGRAM_NOTES = {"buildInfo"}  # says who wrote the file, changes nothing
+_SELECTING = frozenset(  # they give values that they were given, so there is nothing to round
+    [
+        "clip",
+        "relu",
+        "relu6",
+        "max_pool",
+        "maximum",
+        "minimum",
+        "concat",
+        "reshape",
+        "squeeze",
+        "expand_dims",
+        "transpose",
+        "pad",
+        "identity",
+        "classify",
+    ]
+)
 SPECIFICATION_OF_OPSET = {  # the oldest specification version that may hold each opset
     "CoreML5": 6,  # iOS 15
     "CoreML6": 7,  # iOS 16
@@ -70,7 +88,7 @@ class _Step:
                 f"{where} is declared to give {list(self.type.shape)}, it gives "
                 f"{list(result.shape)}."
             )
-        return to_precision(result, self.type.dtype)
+        return result if self.kind in _SELECTING else to_precision(result, self.type.dtype)
 
 
 class Program:
