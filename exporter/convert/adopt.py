@@ -15,7 +15,7 @@ from exporter.convert.adopt_checks import (
     check_graph,
     check_normalization,
 )
-from exporter.convert.from_onnx import graph_of
+from exporter.convert.from_onnx import check_operators, graph_of
 from exporter.convert.graph import Graph
 from exporter.convert.onnx_file import (
     ShapesError,
@@ -91,6 +91,7 @@ def _prepared(model: onnx.ModelProto, origin: str) -> onnx.ModelProto:
         import onnx.inliner
 
         model = onnx.inliner.inline_local_functions(model)
+    check_operators(model, origin)
     graph = model.graph
     inputs = real_inputs(graph)
     if len(inputs) != 1 or len(graph.output) != 1:

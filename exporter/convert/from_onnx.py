@@ -22,8 +22,9 @@ from exporter.convert.onnx_fold import constants_of, fold_constants
 from exporter.convert.onnx_readers import READERS, Layout, Reading, Unsupported, View
 from exporter.convert.unsupported import Offender, UnsupportedOperatorsError
 
-
 __all__ = ["Offender", "UnsupportedOperatorsError", "graph_of", "read_graph"]
+
+_OWN = ("", "ai.onnx")  # the names of ONNX's own domain
 
 
 def read_graph(path: Path) -> Graph:
@@ -38,7 +39,30 @@ def read_graph(path: Path) -> Graph:
         UnsupportedOperatorsError: all nodes that cannot be read.
     """
     model = load_model(path)
+    check_operators(model, str(path))
     return graph_of(infer_shapes(model, str(path)), str(path))
+
+
+def check_operators(model: onnx.ModelProto, origin: str) -> None:
+    """Refuse a model with operators that ONNX does not define, before shapes are inferred.
+
+    Raises:
+        UnsupportedOperatorsError: there are such; those of ONNX's own that have no
+            reader are listed with them.
+    """
+    computed = {value.name for value in real_inputs(model.graph)}
+    offenders, foreign = [], False
+    for node in _live(model.graph):
+        if not computed.intersection(node.input) or node.op_type in ("Shape", "Size"):
+            continue
+        computed.update(node.output)
+        try:
+            _check_known(node)
+        except Unsupported as reason:
+            offenders.append(Offender(node.name or node.output[0], _operator(node), str(reason)))
+            foreign |= node.domain not in _OWN or not onnx.defs.has(node.op_type)
+    if foreign:
+        raise UnsupportedOperatorsError(origin, tuple(offenders), READERS)
 
 
 def graph_of(model: onnx.ModelProto, origin: str) -> Graph:
@@ -58,7 +82,7 @@ def graph_of(model: onnx.ModelProto, origin: str) -> Graph:
         try:
             _read(node, reading)
         except Unsupported as reason:
-            offenders.append(Offender(node.name, _operator(node), str(reason)))
+            offenders.append(Offender(node.name or node.output[0], _operator(node), str(reason)))
             _place_holders(node, reading)
     if offenders:
         raise UnsupportedOperatorsError(origin, tuple(offenders), READERS)
@@ -75,14 +99,18 @@ def graph_of(model: onnx.ModelProto, origin: str) -> Graph:
 
 
 def _operator(node: onnx.NodeProto) -> str:
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    return node.op_type if node.domain in _OWN else f"{node.domain}.{node.op_type}"
 
 
-def _read(node: onnx.NodeProto, reading: Reading) -> None:
-    if node.domain not in ("", "ai.onnx"):
+def _check_known(node: onnx.NodeProto) -> None:
+    if node.domain not in _OWN:
         raise Unsupported("it is not one of ONNX's own operators")
     if node.op_type not in READERS:
         raise Unsupported("no target can write this operator")
+
+
+def _read(node: onnx.NodeProto, reading: Reading) -> None:
+    _check_known(node)
     if any(name in reading.unread for name in node.input):
         reading.unread.update(node.output)
         return

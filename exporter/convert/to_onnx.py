@@ -10,7 +10,7 @@ import onnx
 
 from exporter.convert.adopt import adopt_onnx
 from exporter.convert.from_onnx import graph_of
-from exporter.convert.onnx_file import OPSET, check_model, infer_shapes, save_model, set_contract
+from exporter.convert.onnx_file import OPSET, check_model, infer_shapes, set_contract
 from exporter.convert.onnx_file import strip as strip_traces
 from exporter.convert.onnx_fold import fold_constants, quiet, simplify
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
@@ -76,8 +76,9 @@ def export_classifier(classifier: Any, contract: Contract, path: Path) -> None:
     strip_traces(model)
     set_contract(model, contract)
     check_model(model, origin)
-    save_model(model, path)
+    content = model.SerializeToString(deterministic=True)
     graph_of(model, origin)  # an operator that no target writes is found here
+    Path(path).write_bytes(content)
 
 
 def _check_module(module: Any) -> None:
