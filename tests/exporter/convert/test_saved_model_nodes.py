@@ -11,7 +11,7 @@ from target_graphs import CASES, Sketch, make, some_pixels
 
 from exporter.convert import graph as graph_module
 from exporter.convert.evaluate import Evaluator
-from exporter.convert.graph import Graph, Node
+from exporter.convert.graph import Graph, Node, Normalize, Relu
 from exporter.convert.targets.input_scale import fold_input_scale
 from exporter.convert.targets.saved_model.nodes import build, same_padding, supported_kinds
 
@@ -64,9 +64,22 @@ def test_input_scale_and_zero_point() -> None:
         np.testing.assert_allclose(in_tensorflow(candidate, pixels), wanted, atol=2e-5)
 
 
+def test_input_scale_before_a_normalization() -> None:
+    sketch = Sketch()
+    sketch.add(Normalize, mean=np.float32([0.1, 0, -0.2]), scale=np.float32([1, 1.1, 0.9]))
+    graph = sketch.graph()
+    graph = replace(graph, input=replace(graph.input, scale=1 / 57.6, zero_point=116))
+    folded = fold_input_scale(graph)
+    assert (folded.input.scale, folded.input.zero_point) == (1.0, 0)
+    pixels = some_pixels()
+    wanted = in_onnxruntime(graph, pixels)
+    for candidate in (graph, folded):
+        np.testing.assert_allclose(in_tensorflow(candidate, pixels), wanted, atol=2e-6)
+
+
 def test_input_scale_stays_where_something_else_reads_the_pixels() -> None:
     sketch = Sketch()
-    sketch.normalize()
+    sketch.add(Relu)
     graph = sketch.graph()
     graph = replace(graph, input=replace(graph.input, scale=0.5))
     assert fold_input_scale(graph) is graph
