@@ -34,7 +34,7 @@ from exporter.convert.onnx_fold import drop_unused, fold_constants, simplify
 from exporter.convert.unsupported import UnsupportedOperatorsError
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
 
-_INPUT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)
+_INPUT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8)
 _OLDEST_IR = 7  # since IR 4 weights need not be inputs; all runtimes of today read 7
 
 
@@ -128,7 +128,7 @@ def _fix_batch(picture: onnx.ValueInfoProto, origin: str) -> None:
         kind = TensorProto.DataType.Name(element_type(picture))
         raise AdoptError(
             f"The input {picture.name!r} of {origin} is of type {kind}.",
-            "pictures come as float or as uint8",
+            "pictures come as float32, float16 or uint8; no runtime here convolves other types",
             "export the model with a float32 input",
         )
     if len(dimensions) != 4:
