@@ -9,12 +9,13 @@ The result takes raw pixels by way of `pixel / 127.5 - 1`, see `models.normaliza
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from models.data.folder import (
 )
 from models.data.split import load_given_split, load_split
 from models.errors import UserError
+from models.training.progress import bar
 from models.training.record import RunFolder, describe
 from models.training.settings import (
     FINE_TUNE,
@@ -187,7 +189,7 @@ def _fit(
 ) -> dict[str, Any]:
     """Everything that needs torch; the history of the run."""
     from models.training.batches import training_loader, validation_loader
-    from models.training.keeper import Keeper
+    from models.training.keeper import Keeper, Meter
     from models.training.library import lightning
     from models.training.pictures import decode_resized, decode_squares
     from models.training.start import starting_network
@@ -199,21 +201,27 @@ def _fit(
     paths = [[item.path for item in part.items] for part in sets]
     targets = [[item.class_index for item in part.items] for part in sets]
     with _scratch_in(folder.path):
-        learned = decode_resized(paths[0], rule, settings.memory_limit, folder.path)
-        judging = decode_squares(paths[1], rule, settings.memory_limit, folder.path)
+        with bar(len(paths[0]) + len(paths[1]), settings.progress) as shown:
+            one = partial(shown.advance, "Decoding the images")
+            learned = decode_resized(paths[0], rule, settings.memory_limit, folder.path, one)
+            judging = decode_squares(paths[1], rule, settings.memory_limit, folder.path, one)
         if not settings.resume:
             folder.begin(description)
     loaders = (
         training_loader(learned, targets[0], settings),
         validation_loader(judging, targets[1], _EVALUATION_BATCH),
     )
+    if folder.last.exists():
+        on_message(f"resuming from {folder.last}")
     steps = len(loaders[0]) * settings.recipe.epochs
-    keeper = Keeper(folder, settings, contract, on_message)
     stopping = lightning.pytorch.callbacks.EarlyStopping(
         ACCURACY, mode="max", patience=settings.patience, check_on_train_epoch_end=False
     )
     task = Task(net, zoo.get(settings.architecture).head, settings, steps)
-    _run(_trainer(settings, folder, [stopping, keeper]), task, loaders, folder, keeper, on_message)
+    with bar(steps, settings.progress) as shown:
+        keeper = Keeper(folder, settings, contract, shown.above(on_message))
+        trainer = _trainer(settings, folder, [stopping, keeper, Meter(shown)])
+        _run(trainer, task, loaders, folder, keeper)
     return {"epochs": keeper.epochs, "best": keeper.best}
 
 
@@ -223,9 +231,6 @@ def _trainer(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    progress = settings.progress and sys.stdout.isatty()
-    if progress:
-        callbacks = [*callbacks, lightning.pytorch.callbacks.RichProgressBar(leave=False)]
     return lightning.Trainer(
         max_epochs=settings.recipe.epochs,
         accelerator=device,
@@ -234,7 +239,7 @@ def _trainer(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         default_root_dir=folder.path,
@@ -247,11 +252,8 @@ def _run(
     loaders: tuple[Any, Any],
     folder: RunFolder,
     keeper: Any,
-    on_message: Say,
 ) -> None:
     last = folder.last if folder.last.exists() else None
-    if last is not None:
-        on_message(f"resuming from {last}")
     handler = _interrupt_handler()
     try:
         trainer.fit(task, *loaders, ckpt_path=last, weights_only=True)
@@ -262,6 +264,14 @@ def _run(
             f"The training diverged in epoch {trainer.current_epoch + 1}.",
             str(error),
             "begin anew with a lower --learning-rate",
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TrainingError(
+            f"{folder.path} cannot be written.",
+            error.strerror or str(error),
+            "free some space and go on with the same command and --resume",
         ) from error
     finally:
         if handler is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.contract import Contract
 from models.training.library import lightning
+from models.training.progress import Bar
 from models.training.record import RunFolder
 from models.training.settings import TrainSettings
 from models.training.task import ACCURACY, Task
@@ -77,6 +78,20 @@ class Keeper(lightning.Callback):
             + (" (best)" if better else "")
             + f", {row['seconds']:.0f} s"
         )
+
+
+class Meter(lightning.Callback):
+    """Moves the progress bar."""
+
+    def __init__(self, shown: Bar) -> None:
+        self._bar = shown
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Task, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        epoch = f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        text = f"{epoch}, loss {pl_module.training_loss():.3f}"
+        self._bar.advance(text, trainer.global_step)
 
 
 def _rank(row: dict[str, Any]) -> tuple[float, float]:

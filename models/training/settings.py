@@ -30,15 +30,19 @@ class Recipe:
         epochs: passes over the training images.
         learning_rate: peak of the one-cycle schedule, AdamW.
         head_factor: how much faster the new head learns than the backbone.
+        size_factor: side of the augmented training pictures over the input size. A
+            random crop shows things enlarged, so smaller pictures match what the
+            validation sees (Touvron et al. 2019, arXiv:1906.06423), and cost less.
     """
 
     epochs: int
     learning_rate: float
     head_factor: float
+    size_factor: float
 
 
-FINE_TUNE = Recipe(epochs=12, learning_rate=5e-4, head_factor=10.0)
-FROM_SCRATCH = Recipe(epochs=30, learning_rate=4e-3, head_factor=1.0)
+FINE_TUNE = Recipe(epochs=8, learning_rate=1.5e-4, head_factor=10.0, size_factor=0.72)
+FROM_SCRATCH = Recipe(epochs=30, learning_rate=4e-3, head_factor=1.0, size_factor=0.86)
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,7 @@ class TrainSettings:
         weight_decay: AdamW's, on weights of two or more dimensions.
         label_smoothing: epsilon of Szegedy et al. 2015, arXiv:1512.00567.
         warm_up: share of the steps in which the learning rate rises.
-        train_size: side of the augmented training pictures; None for about 0.86 of
-            the input size. Crops show things enlarged, so smaller pictures match the
-            validation better (Touvron et al. 2019, arXiv:1906.06423) and cost less.
+        train_size: side of the augmented training pictures; None for the recipe's.
         crop_scale: smallest and largest share of the area that a random crop keeps.
         jitter: how far brightness, contrast and saturation wander; 0 for none.
         vertical_flip: also mirror top to bottom, where up and down mean nothing.
@@ -131,7 +133,7 @@ class TrainSettings:
         """Side of the augmented training pictures, a multiple of 16 unless it was given."""
         if self.train_size is not None:
             return self.train_size
-        return max(16, 16 * round(self.input_size * 0.86 / 16))
+        return max(16, 16 * round(self.input_size * self.recipe.size_factor / 16))
 
 
 def check(settings: TrainSettings) -> None:

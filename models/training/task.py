@@ -53,11 +53,10 @@ class Task(lightning.LightningModule):
             raise ArithmeticError("the training loss is not finite")
         self._sums["loss"] += loss.detach() * len(targets)
         self._sums["count"] += len(targets)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
     def training_loss(self) -> float:
-        """Mean over the epoch."""
+        """Mean over the epoch so far."""
         return float(self._sums["loss"] / self._sums["count"])
 
     def on_validation_epoch_start(self) -> None:
@@ -73,7 +72,7 @@ class Task(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         judged = self._judged["judged"]
-        self.log(ACCURACY, self._judged["correct"] / judged, prog_bar=True, logger=False)
+        self.log(ACCURACY, self._judged["correct"] / judged, logger=False)
         self.log("validation_loss", self._judged["entropy"] / judged, logger=False)
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -69,19 +70,21 @@ def settings(data: Path, tmp_path: Path) -> TrainSettings:
 
 
 @pytest.fixture(scope="module")
-def whole_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """An uninterrupted run of ten epochs, judged on images of its own."""
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """An uninterrupted run that is long enough to learn, tested on images of its own."""
     said: list[str] = []
     out = tmp_path_factory.mktemp("runs") / "whole"
     settings = TrainSettings(
         out=out,
-        data=data,
-        test=draw(out.parent / "test", 5, 1),
+        data=draw(out.parent / "train", 60, 0),
+        test=draw(out.parent / "test", 20, 1),
         labels=(Label("red", "Ruber", "yes"), Label("blue"), Label("green")),
-        options=OPTIONS,
+        options={"width_mult": 0.1, "input_size": 48},
         epochs=10,
         batch_size=8,
-        learning_rate=0.01,
+        learning_rate=2e-3,
+        jitter=0.0,
+        seed=1,
     )
     assert train(settings, on_message=said.append) == out / "checkpoint.safetensors"
     return out, said
@@ -91,8 +94,8 @@ def test_it_learns(whole_run: tuple[Path, list[str]]) -> None:
     out, said = whole_run
     history = json.loads((out / "history.json").read_text())
     assert history["finished"]
-    assert history["best"]["validation_accuracy"] >= 0.9
-    assert history["test_accuracy"] >= 0.9
+    assert history["best"]["validation_accuracy"] >= 0.8  # by chance it is a third
+    assert history["test_accuracy"] >= 0.8
     assert any("test accuracy" in line for line in said)
     assert len([line for line in said if line.startswith("epoch ")]) == len(history["epochs"])
 
@@ -104,12 +107,12 @@ def test_the_checkpoint_is_ready_to_export(whole_run: tuple[Path, list[str]]) ->
     assert contract.names == ("blue", "green", "red"), "the folders' order"
     assert contract.labels[2] == Label("red", "Ruber", "yes")
     assert contract.preprocessing.normalization.mean == (127.5, 127.5, 127.5)
-    assert contract.preprocessing.resize_shorter_side == 37  # 32 * 256 / 224 = 36.6
+    assert contract.preprocessing.resize_shorter_side == 55  # 48 * 256 / 224 = 54.9
     assert (contract.name, contract.architecture) == ("whole", "mobilenet_v2")
-    assert found.options == OPTIONS
+    assert found.options == {"width_mult": 0.1, "input_size": 48}
 
 
-def test_best_epoch_is_what_was_kept(whole_run: tuple[Path, list[str]], data: Path) -> None:
+def test_best_epoch_is_what_was_kept(whole_run: tuple[Path, list[str]]) -> None:
     """The stored accuracy is that of the stored weights, measured by another path."""
     from models.data.split import load_split
 
@@ -119,7 +122,7 @@ def test_best_epoch_is_what_was_kept(whole_run: tuple[Path, list[str]], data: Pa
         history["epochs"], key=lambda row: (row["validation_accuracy"], -row["validation_loss"])
     )
     assert history["best"] == best
-    _, judging = load_split(data, TrainSettings(out=out).validation_fraction, 0)
+    _, judging = load_split(out.parent / "train", TrainSettings(out=out).validation_fraction, 1)
     accuracy = measure(out / "checkpoint.safetensors", judging)
     assert accuracy == pytest.approx(best["validation_accuracy"], abs=1e-4)
 
@@ -251,6 +254,27 @@ def test_divergence_is_an_error_with_a_mend(settings: TrainSettings) -> None:
     with pytest.raises(TrainingError, match="diverged") as caught:
         train(broken)
     assert "--learning-rate" in caught.value.mend
+
+
+def test_a_full_disk_is_an_error_and_leaves_what_was_kept(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.training.record import RunFolder
+
+    write = RunFolder.write_history
+
+    def full(folder: RunFolder, epochs: list[dict[str, object]], **more: object) -> None:
+        if len(epochs) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(folder, epochs, **more)
+
+    monkeypatch.setattr(RunFolder, "write_history", full)
+    with pytest.raises(TrainingError, match="cannot be written") as caught:
+        train(settings)
+    assert "--resume" in caught.value.mend
+    monkeypatch.undo()
+    load_checkpoint(train(dataclasses.replace(settings, resume=True)))
+    assert len(json.loads((settings.out / "history.json").read_text())["epochs"]) == 3
 
 
 def weights_of_another(tmp_path: Path) -> str:

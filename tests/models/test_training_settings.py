@@ -25,6 +25,7 @@ def test_recipe_follows_the_weights_and_the_flags() -> None:
     own = dataclasses.replace(tuned, epochs=3, learning_rate=0.5).recipe
     assert (own.epochs, own.learning_rate) == (3, 0.5)
     assert own.head_factor == FINE_TUNE.head_factor
+    assert (SETTINGS.picture_size, tuned.picture_size) == (192, 160)  # 192.6 and 161.3, by 16
 
 
 def test_the_contracts_rule() -> None:
