@@ -29,7 +29,7 @@ _SKINS = (
     ((0.11, 0.03), (0.16, 0.08), (0.88, 0.07)),  # cream
     ((0.07, 0.06), (0.30, 0.20), (0.17, 0.06)),  # near black
 )
-_CONTRAST = 0.34  # least difference of luminance between ground colour and marks
+_CONTRAST = 0.42  # least difference of luminance between ground colour and marks
 
 
 @dataclass(frozen=True)

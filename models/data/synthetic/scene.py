@@ -66,7 +66,7 @@ def _out_of_focus(rng: Generator, ground: Image.Image, side: int) -> Image.Image
     """
     soft = ground.filter(ImageFilter.GaussianBlur(rng.uniform(0.003, 0.008) * ground.width))
     tone = soft.resize((1, 1), Image.Resampling.BOX).resize(soft.size)
-    pale = Image.blend(soft, tone, rng.uniform(0.25, 0.5))
+    pale = Image.blend(soft, tone, rng.uniform(0.4, 0.65))
     return pale.resize((side, side), Image.Resampling.BICUBIC)
 
 
@@ -95,7 +95,7 @@ def _expose(rng: Generator, picture: Image.Image, size: int) -> Image.Image:
     curve = (np.linspace(0.0, 1.0, 256) ** rng.uniform(0.85, 1.2)).astype(np.float32)
     pixels = curve[np.asarray(picture)]
     warmth = rng.uniform(-0.1, 0.1)
-    gain = rng.uniform(0.9, 1.35) * np.array([1 + warmth, 1, 1 - warmth], np.float32)
+    gain = rng.uniform(0.9, 1.25) * np.array([1 + warmth, 1, 1 - warmth], np.float32)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     angle = rng.uniform(0, 2 * np.pi)
     fall = 1.0 + rng.uniform(0, 0.45) * (np.cos(angle) * x + np.sin(angle) * y)
@@ -104,5 +104,5 @@ def _expose(rng: Generator, picture: Image.Image, size: int) -> Image.Image:
         fall = fall * (rng.uniform(0.65, 0.85) + 0.35 * spots)
     pixels = pixels * gain * fall[..., None]
     grain = rng.standard_normal((size, size, 1), dtype=np.float32)
-    pixels += rng.uniform(0.0, 0.02) * grain
+    pixels += rng.uniform(0.0, 0.015) * grain
     return Image.fromarray((np.clip(pixels, 0, 1) * 255.0 + 0.5).astype(np.uint8))
