@@ -104,7 +104,8 @@ def cost(graph: Graph, probes: Sequence[Pixels] | None = None) -> BorderCost | N
     pictures = synthetic_probes(graph.input.shape) if probes is None else probes
     probability = _moved(graph, whole, graph.output, whole.output, pictures)
     logit = _moved(graph, whole, graph.logits, whole.logits, pictures)
-    return BorderCost(probability, logit, _at_border(graph, node, split), np.abs(split.shift).max())
+    shift = float(np.abs(split.shift).max())
+    return BorderCost(probability, logit, _at_border(graph, node, split), shift)
 
 
 def _normalize(graph: Graph) -> Normalize | None:

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="exports PyTorch models")
 from exporter.convert import passes  # noqa: E402
 from exporter.convert.evaluate import Evaluator  # noqa: E402
 from exporter.convert.from_onnx import UnsupportedOperatorsError, read_graph  # noqa: E402
+from exporter.convert.fuse_torch import fuse_batch_norms  # noqa: E402
 from exporter.convert.onnx_file import OPSET, contract_of, load_model, metadata  # noqa: E402
 from exporter.convert.to_onnx import ExportError, export_classifier  # noqa: E402
 from models.classifier import Classifier  # noqa: E402
@@ -130,3 +131,36 @@ def test_an_operator_that_no_target_writes(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperatorsError, match="Erf"):
         export_classifier(module, nets.small_contract(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def _norm(channels: int) -> torch.nn.BatchNorm2d:
+    norm = torch.nn.BatchNorm2d(channels)
+    for values in (norm.weight, norm.running_var):
+        torch.nn.init.uniform_(values, 0.5, 2)
+    for values in (norm.bias, norm.running_mean):
+        torch.nn.init.normal_(values)
+    return norm
+
+
+def test_batch_norms_are_fused_only_where_that_is_certain() -> None:
+    torch.manual_seed(3)
+    conv = lambda **options: torch.nn.Conv2d(4, 4, 3, padding=1, **options)  # noqa: E731
+    shared, hooked, training = conv(), conv(), _norm(4)
+    hooked.register_forward_hook(lambda part, given, made: made * 2)
+    net = torch.nn.Sequential(
+        torch.nn.Sequential(conv(bias=False), _norm(4), torch.nn.ReLU6()),  # these two
+        torch.nn.Sequential(conv(groups=4), _norm(4), shared, _norm(4), shared),
+        torch.nn.Sequential(hooked, _norm(4), conv(), torch.nn.ReLU(), _norm(4)),
+    ).eval()
+    relu = torch.nn.ReLU()
+    net.append(torch.nn.Sequential(relu, conv(), relu, _norm(4)).eval())
+    net.append(torch.nn.Sequential(conv(), training.train()))
+    values = torch.randn(2, 4, 7, 7)
+    training.momentum = 0.0  # so that running it in training mode leaves no trace
+    with torch.no_grad():
+        before = net(values)
+        fuse_batch_norms(net)
+        after = net(values)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+    left = [name for name, m in net.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert left == ["1.3", "2.1", "2.4", "3.3", "4.1"]
