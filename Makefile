@@ -76,7 +76,7 @@ verify: $(STAMP) ## checksums, labels and operators of every file in dist/
 	$(BIN)/exporter verify $(OUT)
 
 bench: $(STAMP) ## the figures in the README, measured here
-	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_FLAGS)
+	PYTHONPATH=.:tests $(BIN)/python -m bench $(BENCH_FLAGS)
 
 lint: $(STAMP) ## ruff, mypy and the layers
 	$(BIN)/ruff format --check .

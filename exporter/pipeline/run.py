@@ -126,7 +126,7 @@ def export(request: ExportRequest, progress: Progress) -> Outcome:
 
 def _disk_error(error: OSError, request: ExportRequest) -> BaseException:
     where = error.filename or request.out
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return UserError(
             f"The disk is full while writing {where}.",
             "an export needs about ten times the size of the model for a while",
