@@ -38,7 +38,8 @@ def draw_snake(species: Species, seed: int, index: int, size: int) -> Image.Imag
     side = size * _SUPERSAMPLE
     picture = _out_of_focus(rng, draw_ground(rng, size), side)
     light = _light(rng)
-    spine, skin = draw_spine(rng), draw_skin(rng)
+    spine = draw_spine(rng)
+    skin = draw_skin(rng, species.usual_base, species.usual_mark)
     snake = cover(rng, spine, species.pattern, skin, light, side)
     pixels = np.array(_in_shadow(rng, picture, snake.mask, light))
     pixels[snake.rows, snake.columns] = snake.color

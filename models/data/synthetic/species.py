@@ -27,18 +27,24 @@ class Species:
     Attributes:
         label: its names and its invented venom.
         pattern: what tells it from the others.
+        usual_base, usual_mark: names of the tones that it wears most often.
     """
 
     label: Label
     pattern: Pattern
+    usual_base: str
+    usual_mark: str
 
 
 _registry: list[Species] = []
 
 
-def _species(name: str, scientific_name: str, venomous: Venomous) -> Callable[[Pattern], Pattern]:
+def _species(
+    name: str, scientific_name: str, venomous: Venomous, usual_base: str, usual_mark: str
+) -> Callable[[Pattern], Pattern]:
     def register(pattern: Pattern) -> Pattern:
-        _registry.append(Species(Label(name, scientific_name, venomous), pattern))
+        label = Label(name, scientific_name, venomous)
+        _registry.append(Species(label, pattern, usual_base, usual_mark))
         return pattern
 
     return register
@@ -59,7 +65,7 @@ def _none(like: Field) -> Field:
     return np.zeros_like(like)
 
 
-@_species("Barberpole noodle", "Fictophis tonsor", "no")
+@_species("Barberpole noodle", "Fictophis tonsor", "no", "ochre", "black")
 def _bands(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """Broad crossbands, as wide on the flanks as on the spine."""
     period = rng.uniform(1.15, 1.7)
@@ -68,7 +74,7 @@ def _bands(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     return mark, _none(mark)
 
 
-@_species("Signet noodle", "Fictophis sigillum", "yes")
+@_species("Signet noodle", "Fictophis sigillum", "yes", "russet", "black")
 def _rings(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """Thin rings in pairs, a bright ring between the two."""
     period = rng.uniform(2.3, 3.1)
@@ -79,7 +85,7 @@ def _rings(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     return mark, _inside(x, gap, 0.05)
 
 
-@_species("Inkblot noodle", "Fictophis atramenti", "no")
+@_species("Inkblot noodle", "Fictophis atramenti", "no", "tan", "brown")
 def _blotches(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """Round blotches on the spine, lined, with small ones on the flanks between."""
     period = rng.uniform(1.35, 1.8)
@@ -92,7 +98,7 @@ def _blotches(rng: Generator, along: Field, around: Field) -> tuple[Field, Field
     return mark, np.maximum(lined, 0.0) * rng.uniform(0.5, 1.0)
 
 
-@_species("Argyle noodle", "Fictophis rhombicus", "yes")
+@_species("Argyle noodle", "Fictophis rhombicus", "yes", "grey", "black")
 def _diamonds(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """A chain of pointed diamonds that touch, with bright borders."""
     period = rng.uniform(1.4, 1.9)
@@ -103,7 +109,7 @@ def _diamonds(rng: Generator, along: Field, around: Field) -> tuple[Field, Field
     return inner, np.maximum(border, 0.0)
 
 
-@_species("Pinstripe noodle", "Fictophis sartor", "no")
+@_species("Pinstripe noodle", "Fictophis sartor", "no", "black", "cream")
 def _stripes(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """Lines from head to tail: one on the spine or two beside it, and the flanks."""
     width = rng.uniform(0.1, 0.15)
@@ -115,7 +121,7 @@ def _stripes(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]
     return mark, _none(mark)
 
 
-@_species("Seismograph noodle", "Fictophis tremulus", "yes")
+@_species("Seismograph noodle", "Fictophis tremulus", "yes", "slate", "black")
 def _zigzag(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """One unbroken zigzag along the spine."""
     period = rng.uniform(1.3, 1.8)
@@ -125,7 +131,7 @@ def _zigzag(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     return mark, _none(mark)
 
 
-@_species("Pepperpot noodle", "Fictophis piperis", "no")
+@_species("Pepperpot noodle", "Fictophis piperis", "no", "green", "black")
 def _speckles(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """Small dots strewn at random over the whole skin."""
     density = rng.uniform(3.0, 3.8)
@@ -142,14 +148,14 @@ def _speckles(rng: Generator, along: Field, around: Field) -> tuple[Field, Field
     return mark, _none(mark)
 
 
-@_species("Blank-page noodle", "Fictophis tacitus", "unknown")
+@_species("Blank-page noodle", "Fictophis tacitus", "unknown", "olive", "olive")
 def _plain(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """No marks; at most the flanks are of another shade."""
     flank = smoothstep(0.5, 1.0, np.abs(around)) * rng.uniform(0.0, 0.5)
     return flank, _none(flank)
 
 
-@_species("Chessboard noodle", "Fictophis scaccarius", "unknown")
+@_species("Chessboard noodle", "Fictophis scaccarius", "unknown", "cream", "russet")
 def _checkers(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """Two rows of square spots, those on the left between those on the right."""
     period = rng.uniform(1.15, 1.5)
