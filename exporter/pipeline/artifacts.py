@@ -10,12 +10,14 @@ import importlib
 import json
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from exporter import bundle
 from models.contract import Contract
 
 RECORD = "record.json"
+PROBES = 8  # photographs on which folding the normalization into int8 is measured
 
 # The libraries whose versions decide what a format's bytes are.
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -55,15 +57,19 @@ def _make_tflite(
     from exporter.convert.from_onnx import read_graph
     from exporter.convert.targets import tflite
 
-    graph = passes.standard(read_graph(onnx))
+    graph = read_graph(onnx)
     path = folder / row.path
     if row.precision != "int8":
+        graph = passes.for_channels_last(passes.standard(graph))
         tflite.write(graph, contract, path, row.precision)
         return {"minimum_runtime": tflite.minimum_runtime(path)}
     from exporter.convert.quantize.calibrate import calibrate
     from exporter.pipeline.pixels import stream
 
     assert pixels is not None, "int8 is not chosen without calibration images"
+    probes = list(islice(stream(pixels), PROBES))
+    graph = passes.standard(graph, tolerance=passes.INT8_TOLERANCE, probes=probes)
+    graph = passes.for_channels_last(graph)
     plan = calibrate(graph, stream(pixels))
     written = time.perf_counter()
     tflite.write(graph, contract, path, "int8", plan)
@@ -81,7 +87,8 @@ def _make_saved_model(
     from exporter.convert.from_onnx import read_graph
     from exporter.convert.targets import saved_model
 
-    saved_model.write(passes.standard(read_graph(onnx)), contract, folder / row.path)
+    graph = passes.for_channels_last(passes.standard(read_graph(onnx)))
+    saved_model.write(graph, contract, folder / row.path)
     return {}
 
 

@@ -14,9 +14,10 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import export_times, latency, sizes
 from rich.console import Console
 from rich.table import Table
+
+from bench import export_times, latency, sizes
 
 TARGETS = {
     "core installed": 350.0,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 REPEATS = 5
 
@@ -41,16 +42,38 @@ def prepare(work: Path, options: argparse.Namespace) -> Given:
             if getattr(options, flag):
                 words += [f"--{flag}", getattr(options, flag)]
         return Given(tuple(words), options.calibration)
-    from support import nets
-
     from models.checkpoint import save_checkpoint
     from models.data import synthetic
-
-    folder = work / "drawn"
+        folder = work / "drawn"
     synthetic.draw_dataset(folder, per_class=-(-110 // len(synthetic.LABELS)), seed=0, size=256)
     path = work / "model.safetensors"
-    save_checkpoint(nets.calibrated_checkpoint(classes=1000, width_mult=1.0, input_size=224), path)
+    save_checkpoint(full_checkpoint(folder), path)
     return Given((str(path),), folder)
+
+
+def full_checkpoint(images: Path) -> Any:
+    """MobileNetV2 1.0/224 with 1000 classes, random weights, calibrated batch norm."""
+    import numpy as np
+    import torch
+
+    from models.checkpoint import Checkpoint
+    from models.contract import Contract, Label, Preprocessing
+    from models.images import list_images, load_pixels
+    from models.zoo import create
+
+    contract = Contract(
+        tuple(Label(f"class {index}") for index in range(1000)),
+        Preprocessing(),
+        name="bench",
+        architecture="mobilenet_v2",
+    )
+    torch.manual_seed(0)
+    net = create("mobilenet_v2", 1000)
+    files = list_images(images)[::4][:24]
+    pixels = np.stack([load_pixels(file.path, contract.preprocessing) for file in files])
+    with torch.no_grad():
+        net.train()(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1)
+    return Checkpoint("mobilenet_v2", {}, net.eval().state_dict(), contract)
 
 
 def measure(work: Path, given: Given, only_bundle: bool) -> list[tuple[str, str, str]]:
@@ -81,16 +104,15 @@ def measure(work: Path, given: Given, only_bundle: bool) -> list[tuple[str, str,
 
 def _write_seconds(onnx: Path, images: Path, work: Path) -> tuple[float, float]:
     """From a read graph to a float32 and an int8 file on disk: medians of several."""
-    from exporter.convert.from_onnx import read_graph
-
     from exporter.bundle import open_bundle
     from exporter.convert import passes
+    from exporter.convert.from_onnx import read_graph
     from exporter.convert.quantize.calibrate import calibrate
     from exporter.convert.targets import tflite
     from models.images import list_images, load_pixels
 
     contract = open_bundle(onnx.parent).contract
-    graph = passes.standard(read_graph(onnx))
+    graph = passes.for_channels_last(passes.standard(read_graph(onnx)))
     files = list_images(images)[:8]
     plan = calibrate(graph, (load_pixels(f.path, contract.preprocessing) for f in files))
     taken: dict[str, list[float]] = {"float32": [], "int8": []}

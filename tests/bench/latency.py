@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from exporter.convert.from_onnx import read_graph
 
 from exporter.bundle import open_bundle
 from exporter.convert import passes
+from exporter.convert.from_onnx import read_graph
 from exporter.convert.graph import Graph
 from exporter.convert.targets.input_scale import fold_input_scale
 from exporter.prove.latency import LatencySettings, Timed
@@ -25,7 +25,7 @@ def measure(work: Path) -> list[tuple[str, str, str]]:
     """Ratios of medians, interleaved, one thread, float32 and int8."""
     bundle = open_bundle(work / "dist") if (work / "dist").is_dir() else open_bundle(
         work / "dist.failed")  # fmt: skip
-    graph = passes.standard(read_graph(bundle.path("onnx")))
+    graph = passes.for_channels_last(passes.standard(read_graph(bundle.path("onnx"))))
     rule = bundle.contract.preprocessing
     files = list_images(bundle.root / "golden")
     pixels = [load_pixels(file.path, rule) for file in files]

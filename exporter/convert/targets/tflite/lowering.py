@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from exporter.convert.graph import Array, Fused, Graph, GraphError, Node, Shape
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
+from exporter.convert.quantize.sum_preserving import to_float16
 from exporter.convert.targets.tflite import layout
 from exporter.convert.targets.tflite.flat import FlatModel, Quantization
 from models.contract import INPUT_NAME, OUTPUT_NAME
@@ -280,6 +281,13 @@ class Lowering:
         made = self.temporary(name, array.shape, None)
         return self.op(Op.DEQUANTIZE, [stored], made)
 
+    def _rounded(self, weight: Array) -> Array:
+        """The weights as a float16 file will hold them, their errors cancelling."""
+        if self.precision != "float16":
+            return weight
+        rounded = to_float16(weight).astype(np.float32)
+        return rounded if np.isfinite(rounded).all() else weight  # which `floats` refuses
+
     def weights(self, node: Any, bias_input: Value, depthwise: bool) -> tuple[Value, Value]:
         """Weight and bias of a Conv or Dense, in TFLite's layout."""
         name, axis = node.name, 0
@@ -289,7 +297,7 @@ class Lowering:
         elif node.weight.ndim == 2:
             arrange = layout.dense_weight
         if bias_input.affine is None:
-            weight = self.floats(f"{name}/weight", arrange(node.weight))
+            weight = self.floats(f"{name}/weight", arrange(self._rounded(node.weight)))
             return weight, self.floats(f"{name}/bias", node.bias)
         assert self.plan is not None
         quantized = self.plan.weights.get(name)
