@@ -44,7 +44,8 @@ def prepare(work: Path, options: argparse.Namespace) -> Given:
         return Given(tuple(words), options.calibration)
     from models.checkpoint import save_checkpoint
     from models.data import synthetic
-        folder = work / "drawn"
+
+    folder = work / "drawn"
     synthetic.draw_dataset(folder, per_class=-(-110 // len(synthetic.LABELS)), seed=0, size=256)
     path = work / "model.safetensors"
     save_checkpoint(full_checkpoint(folder), path)
