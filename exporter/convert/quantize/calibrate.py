@@ -1,9 +1,16 @@
-"""Calibration: run the float graph over images, choose ranges, quantize the weights."""
+"""Calibration: run the float graph over images, choose ranges, quantize the weights.
+
+Measured on MobileNetV2 1.0/224 (100 photographs to calibrate, 400 others to evaluate,
+the int8 file run in LiteRT; docs/quantization.md has the table): least squared error
+16.7 dB of logit SQNR, mean of per-image minimum and maximum 19.8, that with corrected
+biases 22.1. A small random network prefers least squared error by 2 dB, hence 'auto'.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +34,12 @@ from exporter.convert.quantize.ranges import (
     choose_range,
     saturated_share,
 )
+from exporter.convert.quantize.select import best_plan
 from exporter.convert.quantize.weights import quantize_weights
 
-DEFAULT_RULE: Rule = "mean_min_max"
+AUTO: Literal["auto"] = "auto"
+COMPARED: tuple[Rule, ...] = ("mean_min_max", "least_squared_error")  # min-max never wins
+FALLBACK_RULE: Rule = "mean_min_max"  # where there are too few images to compare rules on
 FEW_IMAGES = 50  # below it the record carries a warning
 
 Image = npt.NDArray[np.uint8]
@@ -40,7 +50,7 @@ def calibrate(
     graph: Graph,
     images: Iterable[Image],
     on_image: Callable[[], None] | None = None,
-    rule: Rule = DEFAULT_RULE,
+    rule: Rule | Literal["auto"] = AUTO,
     correct_bias: bool = True,
 ) -> QuantizationPlan:
     """Decide everything about the int8 file of a graph.
@@ -52,19 +62,57 @@ def calibrate(
         graph: after the standard passes.
         images: uint8 RGB `[H, W, 3]`, as the contract makes them.
         on_image: called after each image, for a progress bar.
-        rule: how the range of an activation is chosen; see `ranges`.
+        rule: how the range of an activation is chosen (see `ranges`), or 'auto': the
+            one of `COMPARED` whose simulated logits come nearest to the float graph's
+            on 16 of the images; 'mean_min_max' where there are fewer than 8.
         correct_bias: whether to take each channel's typical error out of its bias; see
-            `bias_correction`. Left out, with a warning, on fewer than 8 images.
+            `bias_correction`. Left out on fewer than 8 images.
 
     Raises:
         CalibrationError: there is no image, one is not as the graph takes it, or a
             tensor is not finite.
         QuantizationError: the network has no int8 form.
     """
-    if rule not in RULES:
-        raise ValueError(f"unknown range rule {rule!r}; there are: {', '.join(RULES)}")
+    if rule != AUTO and rule not in RULES:
+        raise ValueError(f"unknown range rule {rule!r}; there are: {AUTO}, {', '.join(RULES)}")
     groups = find_groups(graph)
     seen, count, kept = _observe(graph, groups, images, on_image)
+    enough = len(kept) >= FEWEST_IMAGES
+    if rule != AUTO:
+        plan = _with_ranges(graph, groups, seen, rule)
+    elif not enough:
+        plan = _with_ranges(graph, groups, seen, FALLBACK_RULE)
+    else:
+        plan = _with_best_ranges(graph, groups, seen, kept)
+    record = dict(plan.record)
+    record["images"] = count
+    record["warnings"] = _warnings(count, record["activations"]["tensors"])
+    record["bias_correction"] = None
+    if correct_bias and enough:
+        plan = correct_biases(graph, plan, kept)
+        record["bias_correction"] = {"rule": "median over images", "images": len(kept)}
+    return replace(plan, record=record)
+
+
+def _with_best_ranges(
+    graph: Graph,
+    groups: tuple[Group, ...],
+    seen: Sequence[Observation | None],
+    images: Sequence[Image],
+) -> QuantizationPlan:
+    """The plan of the rule that keeps the logits best; one rule does not suit all networks."""
+    plans: dict[str, QuantizationPlan] = {
+        name: _with_ranges(graph, groups, seen, name) for name in COMPARED
+    }
+    best, ratios = best_plan(graph, plans, images)
+    tried = {name: _rounded(ratio)[0] for name, ratio in ratios.items()}
+    return replace(plans[best], record={**plans[best].record, "tried_logit_sqnr_db": tried})
+
+
+def _with_ranges(
+    graph: Graph, groups: tuple[Group, ...], seen: Sequence[Observation | None], rule: Rule
+) -> QuantizationPlan:
+    """Ranges by one rule, and the weights and biases that follow from them."""
     activations: dict[str, Affine] = {}
     tensors: dict[str, Any] = {}
     for group, observation in zip(groups, seen, strict=True):
@@ -76,18 +124,11 @@ def calibrate(
     weights, weight_notes = _weights(graph, activations)
     record: dict[str, Any] = {
         "rule": rule,
-        "images": count,
-        "warnings": _warnings(count, tensors),
-        "bias_correction": None,
         "weights": {"scheme": "int8, symmetric, per output channel", **weight_notes},
         "activations": {"scheme": "int8, asymmetric, per tensor", "tensors": tensors},
     }
     ordered = {name: activations[name] for name in graph.tensors() if name in activations}
-    plan = QuantizationPlan(ordered, weights, quantize_constants(graph), record)
-    if not correct_bias or len(kept) < FEWEST_IMAGES:
-        return plan
-    record["bias_correction"] = {"rule": "median over images", "images": len(kept)}
-    return correct_biases(graph, plan, kept)
+    return QuantizationPlan(ordered, weights, quantize_constants(graph), record)
 
 
 def _observe(
@@ -174,6 +215,10 @@ def _rounded(*values: float) -> list[float]:
 
 def _warnings(count: int, tensors: Mapping[str, Any]) -> list[str]:
     warnings = []
+    if count < FEWEST_IMAGES:
+        warnings.append(
+            f"fewer than {FEWEST_IMAGES} images: biases not corrected, range rules not compared"
+        )
     if count < FEW_IMAGES:
         warnings.append(
             f"calibrated on {count} image(s); with fewer than {FEW_IMAGES} the ranges depend "

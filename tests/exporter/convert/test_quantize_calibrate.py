@@ -346,7 +346,25 @@ def test_images_are_streamed(small: Graph) -> None:
         return most
 
     peak(2)
-    assert peak(60) < peak(20) + 150_000  # 40 images would be 490 KB, their tensors 40 MB
+    # 32 images are kept; 40 more would be 490 KB, their tensors 40 MB
+    assert peak(80) < peak(40) + 150_000
+
+
+def test_auto_takes_the_rule_that_keeps_the_logits_best(small: Graph) -> None:
+    """On this network clipping to the mean extremes costs more than it gains."""
+    plan = calibrate(small, nets.images(16), correct_bias=False)
+    tried = plan.record["tried_logit_sqnr_db"]
+    assert tried["least_squared_error"] > tried["mean_min_max"] + 1
+    assert plan.record["rule"] == "least_squared_error"
+    same = calibrate(small, nets.images(16), rule="least_squared_error", correct_bias=False)
+    assert plan.activations == same.activations
+
+
+def test_too_few_images_to_compare_rules() -> None:
+    record = _plan(_dead_net()).record
+    assert record["rule"] == "mean_min_max"
+    assert "tried_logit_sqnr_db" not in record
+    assert any("not compared" in text for text in record["warnings"])
 
 
 def test_the_record_is_compact_json(small: Graph) -> None:

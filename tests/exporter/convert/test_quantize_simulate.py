@@ -12,6 +12,7 @@ import target_graphs
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.from_onnx import read_graph
 from exporter.convert.graph import (
+    Add,
     Conv,
     Dense,
     Fused,
@@ -31,7 +32,8 @@ from support import nets, tflite_files
 
 
 def _signal_to_noise(reference: np.ndarray, found: np.ndarray) -> float:
-    return float(10 * np.log10((reference**2).sum() / ((found - reference) ** 2).sum()))
+    noise = max(float(((found - reference) ** 2).sum()), 1e-12)
+    return float(10 * np.log10((reference**2).sum() / noise))
 
 
 def _logits(runner: Evaluator | Simulator, name: str, images: list[np.ndarray]) -> np.ndarray:
@@ -109,17 +111,31 @@ def small(small_onnx_path: Path) -> Graph:
     return replace(graph, nodes=graph.nodes[:-1], output=graph.logits)
 
 
-def test_a_whole_network_has_the_error_that_litert_has(small: Graph) -> None:
-    images = nets.images(16)
-    others = nets.images(32, seed=1)
-    plan = calibrate(small, images, rule="least_squared_error")
-    model = to_bytes(small, nets.small_contract(), "int8", plan)
-    reference = _logits(Evaluator(small, threads=1), small.output, others)
-    simulated = _logits(Simulator(small, plan, threads=1), small.output, others)
+def _inverted_residuals() -> Graph:
+    """Four blocks as MobileNetV2 has them, steadier than a deep random network."""
+    sketch = target_graphs.Sketch(24, 24, seed=5)
+    sketch.input = replace(sketch.input, scale=1 / 64, zero_point=128)
+    stream = sketch.conv(8, 3, 3, 3, padding=(1, 1, 1, 1), strides=(2, 2))
+    for _ in range(4):
+        sketch.conv(32, 8, fused=Fused.RELU6)
+        sketch.conv(32, 32, 3, 3, groups=32, padding=(1, 1, 1, 1), fused=Fused.RELU6)
+        stream = sketch.add(Add, stream, sketch.conv(8, 32))
+    sketch.add(GlobalAveragePool, keep_dims=False)
+    sketch.add(Dense, weight=sketch.numbers(10, 8), bias=sketch.numbers(10))
+    return sketch.graph()
+
+
+def test_a_whole_network_has_the_error_that_litert_has() -> None:
+    graph = _inverted_residuals()
+    images, others = nets.images(16, size=24), nets.images(48, size=24, seed=1)
+    plan = calibrate(graph, images)
+    model = to_bytes(graph, nets.small_contract(size=24), "int8", plan)
+    reference = _logits(Evaluator(graph, threads=1), graph.output, others)
+    simulated = _logits(Simulator(graph, plan, threads=1), graph.output, others)
     found = np.concatenate(tflite_files.run(model, others))
     error = _signal_to_noise(reference, found)
-    # this network amplifies every single step, so its error repeats within 2 dB at best
-    assert _signal_to_noise(reference, simulated) == pytest.approx(error, abs=2.0)
+    assert error > 15
+    assert _signal_to_noise(reference, simulated) == pytest.approx(error, abs=1.0)
     assert _signal_to_noise(found, simulated) > error + 3
 
 
@@ -200,7 +216,7 @@ def test_each_layer_is_corrected_after_those_before_it(small: Graph) -> None:
     corrected = correct_biases(small, plan, images)
     names = [node.output for node in small.nodes if isinstance(node, Conv)]
     # further on single steps, which a rounded bias tips over, have grown to many
-    plain = [name for name in names if not _is_fused(small, name)][:4]
+    plain = [name for name in names if not _is_fused(small, name)][:3]
     exact = Evaluator(small, plain, threads=1)
 
     def worst(given: QuantizationPlan) -> dict[str, float]:
