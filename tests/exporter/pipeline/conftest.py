@@ -12,8 +12,8 @@ from support.cli import Ran, run_cli
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 pictures, flat."""
-    return bundles.write_images(tmp_path_factory.mktemp("images") / "photos", 24)
+    """30 pictures, three in each class's folder."""
+    return bundles.write_class_images(tmp_path_factory.mktemp("images") / "photos", 3)
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,14 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the small network."""
     pytest.importorskip("torch", reason="a checkpoint is made with torch")
     folder = tmp_path_factory.mktemp("checkpoint")
-    return bundles.write_checkpoint(folder / "checkpoint.safetensors")
+    return bundles.write_decided_checkpoint(folder / "checkpoint.safetensors")
+
+
+@pytest.fixture(scope="session")
+def small_onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network as an ONNX file with its contract inside."""
+    pytest.importorskip("torch", reason="the network is made with torch")
+    return bundles.write_decided_onnx(tmp_path_factory.mktemp("onnx") / "model.onnx")
 
 
 @pytest.fixture(scope="session")

@@ -94,23 +94,23 @@ def truncated(path: Path) -> None:
     ids=["not an image", "truncated JPEG", "decompression bomb", "the same image twice"],
 )  # fmt: skip
 def test_bad_images(
-    export: Callable[..., Ran], small_onnx_path: Path, tmp_path: Path,
+    export: Callable[..., Ran], small_onnx_file: Path, tmp_path: Path,
     spoil: Callable[[Path], None], words: tuple[str, ...],
 ) -> None:  # fmt: skip
     folder = bundles.write_images(tmp_path / "photos", 3)
     spoil(folder / "bad.png")
-    refused(export(small_onnx_path, calibration=folder), *words)
+    refused(export(small_onnx_file, calibration=folder), *words)
 
 
 def test_missing_and_empty_folders(
-    export: Callable[..., Ran], small_onnx_path: Path, tmp_path: Path
+    export: Callable[..., Ran], small_onnx_file: Path, tmp_path: Path
 ) -> None:
-    refused(export(small_onnx_path, calibration=tmp_path / "nowhere"), "nowhere", "not a folder")
+    refused(export(small_onnx_file, calibration=tmp_path / "nowhere"), "nowhere", "not a folder")
     (tmp_path / "empty").mkdir()
-    refused(export(small_onnx_path, calibration=tmp_path / "empty"), "holds no image")
+    refused(export(small_onnx_file, calibration=tmp_path / "empty"), "holds no image")
     bundles.write_images(tmp_path / "classes" / "a", 2)
     (tmp_path / "classes" / "b").mkdir()
-    refused(export(small_onnx_path, calibration=tmp_path / "classes"), "without images: b")
+    refused(export(small_onnx_file, calibration=tmp_path / "classes"), "without images: b")
 
 
 def test_missing_model(export: Callable[..., Ran], tmp_path: Path) -> None:
@@ -226,16 +226,16 @@ def test_bad_contracts(
     refused(export(onnx_file(tmp_path / "m.onnx"), "--contract", tiny_contract), *words)
 
 
-def test_output_in_the_way(small_onnx_path: Path, image_folder: Path, tmp_path: Path) -> None:
+def test_output_in_the_way(small_onnx_file: Path, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "dist").mkdir()
     (tmp_path / "dist" / "thesis.txt").write_text("years of work")
-    ran = run_cli("export", small_onnx_path, "--out", tmp_path / "dist")
+    ran = run_cli("export", small_onnx_file, "--out", tmp_path / "dist")
     refused(ran, "dist", "in the way", "--force")
     assert (tmp_path / "dist" / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_full_disk(
-    export: Callable[..., Ran], small_onnx_path: Path, monkeypatch: pytest.MonkeyPatch
+    export: Callable[..., Ran], small_onnx_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from exporter.prove import golden
 
@@ -243,7 +243,7 @@ def test_a_full_disk(
         raise OSError(errno.ENOSPC, "No space left on device", "golden.json")
 
     monkeypatch.setattr(golden, "write_golden", full)
-    refused(export(small_onnx_path), "disk is full")
+    refused(export(small_onnx_file), "disk is full")
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,9 @@ def test_a_full_disk(
     [("--formats", "tflite-int9"), ("--gate", "int8.wish=1"), ("--threshold", "7")],
 )
 def test_bad_flags(
-    small_onnx_path: Path, image_folder: Path, tmp_path: Path, words: tuple[str, str]
+    small_onnx_file: Path, image_folder: Path, tmp_path: Path, words: tuple[str, str]
 ) -> None:
-    ran = run_cli("export", small_onnx_path, "--calibration", image_folder,
+    ran = run_cli("export", small_onnx_file, "--calibration", image_folder,
                   "--out", tmp_path / "dist", *words)  # fmt: skip
     refused(ran)
     assert not (tmp_path / "dist").exists()
