@@ -45,7 +45,6 @@ Report = Annotated[Path | None, typer.Option(help="Write the result to this file
 
 def main() -> None:
     """Entry point: user errors become two or three plain lines and exit code 2."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is loaded
     try:
         app()
     except UserError as error:

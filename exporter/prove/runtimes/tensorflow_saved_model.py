@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from exporter.hushed import hushed
 from exporter.prove.runtimes.base import Pixels, Probabilities, Runtime, Session
 from exporter.prove.runtimes.errors import (
     ArtifactError,
@@ -16,7 +17,6 @@ from exporter.prove.runtimes.errors import (
     require_file,
     require_interface,
 )
-from exporter.prove.runtimes.hushed import hushed
 from exporter.prove.runtimes.stored import lines
 from models.contract import Contract
 from models.errors import MissingExtraError

@@ -8,7 +8,6 @@ converters need not freeze it.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from exporter.convert.graph import Conv, Dense, Graph
 from exporter.convert.targets.input_scale import fold_input_scale
 from exporter.convert.targets.saved_model.nodes import Value, build, supported_kinds
 from exporter.convert.targets.saved_model.reproducible import make_reproducible
+from exporter.hushed import hushed
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from models.errors import MissingExtraError, UserError
 
@@ -49,7 +49,7 @@ def write(graph: Graph, contract: Contract, path: Path) -> None:
     _check(graph)
     tf = _import_tensorflow()
     graph = fold_input_scale(graph)
-    with _quiet(tf):
+    with _quiet(tf), hushed():
         tf.saved_model.save(_module(tf, graph), str(path))
     make_reproducible(Path(path))
     assets = Path(path) / "assets"
@@ -93,9 +93,9 @@ def _check(graph: Graph) -> None:
 
 
 def _import_tensorflow() -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import tensorflow as tf
+        with hushed():
+            import tensorflow as tf
     except ImportError as error:
         raise MissingExtraError("tensorflow", "tensorflow", "Writing a SavedModel") from error
     return tf
