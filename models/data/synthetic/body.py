@@ -59,11 +59,11 @@ def draw_spine(rng: Generator) -> Spine:
     points = np.cumsum(step, 1)
     low, high = points.min(1), points.max(1)
     extent = (high - low).max(1)
-    reach = rng.uniform(0.8, 1.08, len(points)) / extent
+    reach = rng.uniform(0.85, 1.1, len(points)) / extent
     jitter = rng.uniform(-0.06, 0.06, (len(points), 2))
     middle = 0.5 * (low + high)
     points = (points - middle[:, None]) * reach[:, None, None] + 0.5 + jitter[:, None]
-    width = rng.uniform(0.18, 0.25, len(points))
+    width = rng.uniform(0.2, 0.27, len(points))
     best = int(np.argmin(_faults(points, reach, width)))
     return _with_width(
         rng, points[best].astype(np.float32), heading[best], float(reach[best]), float(width[best])
@@ -93,7 +93,7 @@ def _headings(rng: Generator) -> npt.NDArray[np.float64]:
 def _faults(points: Field, length: Field, width: Field) -> npt.NDArray[np.float64]:
     """How badly each candidate lies: too short, too long, over itself, head outside."""
     ratio = length / width
-    fault = 2.0 * np.clip(6.5 - ratio, 0, None) + 0.4 * np.clip(ratio - 11.0, 0, None)
+    fault = 2.0 * np.clip(6.0 - ratio, 0, None) + 0.4 * np.clip(ratio - 10.0, 0, None)
     few = points[:, ::5]
     distance = np.linalg.norm(few[:, :, None] - few[:, None], axis=3)
     apart = np.abs(np.arange(few.shape[1])[:, None] - np.arange(few.shape[1])[None])

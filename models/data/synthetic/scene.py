@@ -67,7 +67,7 @@ def _out_of_focus(rng: Generator, ground: Image.Image, side: int) -> Image.Image
     """
     soft = ground.filter(ImageFilter.GaussianBlur(rng.uniform(0.003, 0.008) * ground.width))
     tone = soft.resize((1, 1), Image.Resampling.BOX).resize(soft.size)
-    pale = Image.blend(soft, tone, rng.uniform(0.4, 0.65))
+    pale = Image.blend(soft, tone, rng.uniform(0.5, 0.75))
     return pale.resize((side, side), Image.Resampling.BICUBIC)
 
 
@@ -93,14 +93,14 @@ def _expose(rng: Generator, picture: Image.Image, size: int) -> Image.Image:
     blur = rng.uniform(-0.6, 0.6) * size / 160
     if blur > 0:
         picture = picture.filter(ImageFilter.GaussianBlur(blur))
-    curve = (np.linspace(0.0, 1.0, 256) ** rng.uniform(0.85, 1.2)).astype(np.float32)
+    curve = (np.linspace(0.0, 1.0, 256) ** rng.uniform(0.9, 1.1)).astype(np.float32)
     pixels = curve[np.asarray(picture)]
-    warmth = rng.uniform(-0.1, 0.1)
-    gain = rng.uniform(0.9, 1.25) * np.array([1 + warmth, 1, 1 - warmth], np.float32)
+    warmth = rng.uniform(-0.06, 0.06)
+    gain = rng.uniform(0.95, 1.2) * np.array([1 + warmth, 1, 1 - warmth], np.float32)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     angle = rng.uniform(0, 2 * np.pi)
-    fall = 1.0 + rng.uniform(0, 0.45) * (np.cos(angle) * x + np.sin(angle) * y)
-    if rng.random() < 0.15:  # sun through a canopy
+    fall = 1.0 + rng.uniform(0, 0.3) * (np.cos(angle) * x + np.sin(angle) * y)
+    if rng.random() < 0.1:  # sun through a canopy
         spots = smoothstep(-0.3, 0.3, field(rng, size, int(rng.integers(4, 8)), 2))
         fall = fall * (rng.uniform(0.65, 0.85) + 0.35 * spots)
     pixels = pixels * gain * fall[..., None]
