@@ -127,7 +127,11 @@ def _with_drawn_snakes(settings: TrainSettings, console: Console) -> TrainSettin
         options=settings.options or dict(SYNTHETIC.options),
         epochs=SYNTHETIC.epochs if settings.epochs is None else settings.epochs,
         learning_rate=settings.learning_rate or SYNTHETIC.learning_rate,
+        train_size=settings.train_size if settings.options else SYNTHETIC.train_size,
+        crop_scale=SYNTHETIC.crop_scale,
+        jitter=SYNTHETIC.jitter,
         vertical_flip=SYNTHETIC.vertical_flip,
+        patience=SYNTHETIC.epochs,
         batch_size=SYNTHETIC.batch_size,
         name="drawn-snakes",
     )

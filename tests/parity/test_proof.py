@@ -140,7 +140,7 @@ def test_every_file_of_a_sound_bundle_passes(made: Path, photographs: Path) -> N
         assert found.reference_accuracy == 1.0  # the folders are the reference's own answers
         assert found.logit_sqnr_db is not None
         if row.precision == "float32":
-            assert found.logit_sqnr_db > 80
+            assert found.logit_sqnr_db > 70
     assert by_key["tflite-int8"].images == IMAGES
     int8 = by_key["tflite-int8"].logit_sqnr_db
     assert int8 is not None

@@ -7,11 +7,13 @@ and the last layer is scaled until the logits spread like a trained network's.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,19 @@ def small_contract(
     )
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums over one thread, so that every process makes the same weights."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @functools.lru_cache(maxsize=4)
 def small_net(normalization: Normalization = HALF) -> Any:
     """A calibrated MobileNetV2 (width 0.25): normalized float NCHW to 10 logits, eval mode."""
@@ -78,7 +93,7 @@ def small_net(normalization: Normalization = HALF) -> Any:
 
     from models.zoo import create
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(7)
         net = create("mobilenet_v2", CLASSES, width_mult=WIDTH, input_size=SIZE)
         norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
