@@ -11,13 +11,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.errors import UserError
+from models.labels import Label, Venomous, labels_from_json, load_labels
+from models.strict_json import ContractError, Section, read_text
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "INPUT_NAME",
+    "OUTPUT_NAME",
+    "Contract",
+    "ContractError",
+    "Label",
+    "Normalization",
+    "OutputActivation",
+    "Preprocessing",
+    "Venomous",
+    "labels_from_json",
+    "load_labels",
+]
 
 SCHEMA = 1
 OUTPUT_NAME = "probabilities"
@@ -25,54 +40,7 @@ INPUT_NAME = "image"
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
-Venomous = Literal["yes", "no", "unknown"]
 OutputActivation = Literal["softmax", "sigmoid"]
-
-
-class ContractError(UserError):
-    """A contract or label list that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Label:
-    """One class, in the order of the classifier's outputs.
-
-    Attributes:
-        name: what a person is shown; never empty, on one line.
-        scientific_name: the species' binomial, where there is one.
-        venomous: 'yes', 'no' or 'unknown'.
-    """
-
-    name: str
-    scientific_name: str | None = None
-    venomous: Venomous = "unknown"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
-            raise ContractError(
-                "A label has no name.",
-                f"got {self.name!r}",
-                "give every class a name that is not empty",
-            )
-        if re.search(r"[\r\n\x00]", self.name):
-            raise ContractError(
-                f"The label {self.name!r} holds a line break.",
-                "labels.txt has one name a line",
-                "take the line break out",
-            )
-        if self.venomous not in get_args(Venomous):
-            raise ContractError(
-                f"The label {self.name!r} has venomous={self.venomous!r}.",
-                "it is one of: " + ", ".join(get_args(Venomous)),
-                "use 'unknown' where it is not known",
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "scientific_name": self.scientific_name,
-            "venomous": self.venomous,
-        }
 
 
 @dataclass(frozen=True)
@@ -268,7 +236,7 @@ class Contract:
             ContractError: a key is missing or unknown, a value has the wrong type,
                 or the stored label hash is not that of the labels.
         """
-        root = _Section(data, "contract")
+        root = Section(data, "contract")
         schema = root.take("schema", int)
         if schema != SCHEMA:
             raise ContractError(
@@ -330,124 +298,4 @@ class Contract:
 
     @classmethod
     def load(cls, path: Path) -> Contract:
-        return cls.loads(_read_text(path, "contract"), str(path))
-
-
-class _Section:
-    """A JSON object whose keys are taken one by one, so that none is overlooked."""
-
-    def __init__(self, data: Any, where: str) -> None:
-        if not isinstance(data, Mapping):
-            raise ContractError(
-                f"{where} is {type(data).__name__}, not an object.",
-                "a contract is a JSON object with named keys",
-                "see contract.json in any dist folder",
-            )
-        self._left = dict(data)
-        self._where = where
-
-    def take(self, key: str, kind: Any, default: Any = None) -> Any:
-        if key not in self._left:
-            if default is not None:
-                return default
-            raise ContractError(
-                f"{self._where} has no '{key}'.",
-                "the model cannot be used without knowing it",
-                f"add '{key}' to {self._where}",
-            )
-        value = self._left.pop(key)
-        wanted_number = kind is int or kind == (int, float)
-        if not isinstance(value, kind) or (wanted_number and isinstance(value, bool)):
-            raise ContractError(
-                f"{self._where}.{key} is {value!r}.",
-                f"a {type(value).__name__} was found where another type belongs",
-                "see contract.json in any dist folder",
-            )
-        return value
-
-    def section(self, key: str) -> _Section:
-        return _Section(self.take(key, Mapping), f"{self._where}.{key}")
-
-    def numbers(self, key: str) -> tuple[float, float, float]:
-        values = self.take(key, list)
-        if len(values) != 3 or not all(
-            isinstance(v, int | float) and not isinstance(v, bool) for v in values
-        ):
-            raise ContractError(
-                f"{self._where}.{key} is {values!r}.",
-                "it holds three numbers, one a channel in the order red, green, blue",
-                "write them in units of 0..255 pixels",
-            )
-        return (float(values[0]), float(values[1]), float(values[2]))
-
-    def done(self) -> None:
-        if self._left:
-            raise ContractError(
-                f"{self._where} has the unknown key(s): {', '.join(sorted(self._left))}.",
-                "a key that is silently ignored hides a mistake",
-                "remove or correct it",
-            )
-
-
-def labels_from_json(data: Sequence[Any]) -> tuple[Label, ...]:
-    """Labels from a JSON list of names or of objects with attributes."""
-    labels = []
-    for position, item in enumerate(data):
-        if isinstance(item, str):
-            labels.append(Label(item))
-            continue
-        section = _Section(item, f"labels[{position}]")
-        label = Label(
-            name=section.take("name", str),
-            scientific_name=section.take("scientific_name", (str, type(None)), "") or None,
-            venomous=section.take("venomous", str, "unknown"),
-        )
-        section.done()
-        labels.append(label)
-    return tuple(labels)
-
-
-def load_labels(path: Path) -> tuple[Label, ...]:
-    """Read a labels file: one name a line, or a JSON list of names or objects.
-
-    Raises:
-        ContractError: the file cannot be read, is empty or not well-formed.
-    """
-    text = _read_text(path, "labels file")
-    if path.suffix.lower() == ".json" or text.lstrip().startswith("["):
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ContractError(
-                f"{path} is not JSON.",
-                f"line {error.lineno}, column {error.colno}: {error.msg}",
-                "write a list of names, or of objects with name, scientific_name and venomous",
-            ) from error
-        if not isinstance(data, list):
-            raise ContractError(
-                f"{path} holds a JSON {type(data).__name__}.",
-                "labels are a list, in the order of the model's outputs",
-                "write a list of names, or of objects with name, scientific_name and venomous",
-            )
-        return labels_from_json(data)
-    lines = [line.strip() for line in text.splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
-    if not lines:
-        raise ContractError(f"{path} is empty.", "there are no labels in it", "one name a line")
-    return tuple(Label(line) for line in lines)
-
-
-def _read_text(path: Path, what: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ContractError(
-            f"The {what} {path} is not UTF-8.", str(error), "save it as UTF-8 text"
-        ) from error
-    except OSError as error:
-        raise ContractError(
-            f"The {what} {path} cannot be read.",
-            error.strerror or str(error),
-            "check the path",
-        ) from error
+        return cls.loads(read_text(path, "contract"), str(path))
