@@ -31,7 +31,7 @@ _TONES = {
 }
 _NAMES = tuple(_TONES)
 _CONTRAST = 0.4  # least difference of luminance between ground colour and marks
-_USUAL = 0.72  # how often a snake wears its species' usual dress
+_USUAL = 0.55  # how often a snake wears its species' usual dress
 
 
 @dataclass(frozen=True)

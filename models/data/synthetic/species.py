@@ -85,20 +85,19 @@ def _rings(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     return mark, _inside(x, gap, 0.05)
 
 
-@_species("Inkblot noodle", "Fictophis atramenti", "no", "tan", "brown")
+@_species("Inkblot noodle", "Fictophis atramenti", "unknown", "tan", "brown")
 def _blotches(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
-    """Round blotches on the spine, lined, with small ones on the flanks between."""
-    period = rng.uniform(1.35, 1.8)
-    x = _phase(rng, along, period)
-    radius = np.sqrt((x / 0.36) ** 2 + (around / rng.uniform(0.5, 0.6)) ** 2)
-    x2 = np.abs(x) - 0.5
-    side = np.sqrt((x2 / 0.2) ** 2 + ((np.abs(around) - 0.82) / 0.22) ** 2)
-    mark = np.maximum(_inside(radius, 0.85, 0.1), _inside(side, 0.9, 0.15))
-    lined = _inside(radius, 1.12, 0.1) - _inside(radius, 0.85, 0.1)
-    return mark, np.maximum(lined, 0.0) * rng.uniform(0.5, 1.0)
+    """Round blotches on the spine, well apart, with small ones on the flanks between."""
+    period = rng.uniform(1.7, 2.2)
+    x = _phase(rng, along, period) * period
+    radius = np.hypot(x / rng.uniform(0.42, 0.52), around / rng.uniform(0.5, 0.6))
+    across = (np.abs(around) - 0.78) / 0.22
+    side = np.hypot((np.abs(x) - 0.5 * period) / 0.26, across)
+    mark = np.maximum(_inside(radius, 1.0, 0.12), _inside(side, 1.0, 0.2))
+    return mark, _none(mark)
 
 
-@_species("Argyle noodle", "Fictophis rhombicus", "yes", "grey", "black")
+@_species("Argyle noodle", "Fictophis rhombicus", "yes", "slate", "cream")
 def _diamonds(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """A chain of pointed diamonds that touch, with bright borders."""
     period = rng.uniform(1.4, 1.9)
@@ -121,7 +120,7 @@ def _stripes(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]
     return mark, _none(mark)
 
 
-@_species("Seismograph noodle", "Fictophis tremulus", "yes", "slate", "black")
+@_species("Seismograph noodle", "Fictophis tremulus", "yes", "cream", "russet")
 def _zigzag(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """One unbroken zigzag along the spine."""
     period = rng.uniform(1.3, 1.8)
@@ -153,17 +152,6 @@ def _plain(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
     """No marks; at most the flanks are of another shade."""
     flank = smoothstep(0.5, 1.0, np.abs(around)) * rng.uniform(0.0, 0.5)
     return flank, _none(flank)
-
-
-@_species("Chessboard noodle", "Fictophis scaccarius", "unknown", "cream", "russet")
-def _checkers(rng: Generator, along: Field, around: Field) -> tuple[Field, Field]:
-    """Two rows of square spots, those on the left between those on the right."""
-    period = rng.uniform(1.15, 1.5)
-    x = along / period + rng.uniform(0.0, 1.0) + 0.5 * (around > 0)
-    x = np.abs(x - np.floor(x) - 0.5).astype(np.float32)
-    across = np.abs(np.abs(around) - 0.42)
-    mark = _inside(np.maximum(x / 0.25, across / 0.36), 1.0, 0.1)
-    return mark, _none(mark)
 
 
 SPECIES: tuple[Species, ...] = tuple(sorted(_registry, key=lambda s: s.label.name))
