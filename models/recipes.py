@@ -34,7 +34,7 @@ class SyntheticRecipe:
     train_seed: int = 1
     validation_seed: int = 2
     size: int = 112
-    epochs: int = 36
+    epochs: int = 52
     learning_rate: float = 4e-3
     batch_size: int = 32
     train_size: int = 80
