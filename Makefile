@@ -41,7 +41,7 @@ endif
 .PHONY: help setup export train parity bench verify test test-all lint clean distclean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s%s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== Setting up $(VENV) (once; about two minutes) =="
@@ -55,22 +55,27 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP) ## build .venv from the constraints file
 
-$(RUN)/checkpoint.safetensors: | $(STAMP)
-	@echo "== No checkpoint yet: training one on drawn snakes (a few minutes) =="
-	$(BIN)/exporter train --synthetic --out $(RUN) $(TRAIN_FLAGS)
+# The checkpoint is there from the first epoch on; this stamp says that training ended.
+$(RUN)/.trained: | $(STAMP)
+	@echo "== No trained checkpoint yet: training on drawn snakes (about five minutes) =="
+	$(BIN)/exporter train --synthetic --out $(RUN) $(TRAIN_FLAGS) \
+	  $$(test -e $(RUN)/last.ckpt && echo --resume || echo --force)
+	@touch $@
 
 train: $(STAMP) ## train on the built-in drawn snakes (again)
+	@rm -f $(RUN)/.trained
 	$(BIN)/exporter train --synthetic --out $(RUN) --force $(TRAIN_FLAGS)
+	@touch $(RUN)/.trained
 
-export: $(STAMP) $(if $(MODEL),,$(RUN)/checkpoint.safetensors) ## make dist/ and prove it (MODEL=... CALIBRATION=... LABELS=... for yours)
+export: $(STAMP) $(if $(MODEL),,$(RUN)/.trained) ## make dist/ and prove it (MODEL=... CALIBRATION=... LABELS=... for yours)
 	@echo "== Exporting $(MODEL_FILE) to $(OUT)/ =="
 	$(BIN)/exporter export $(MODEL_FILE) --out $(OUT) \
 	  $(if $(CALIBRATION_DIR),--calibration $(CALIBRATION_DIR)) \
 	  $(if $(IMAGES_DIR),--images $(IMAGES_DIR)) $(if $(ARCH),--arch $(ARCH)) \
 	  $(if $(LABELS),--labels $(LABELS)) $(if $(CONTRACT),--contract $(CONTRACT)) $(EXPORT_FLAGS)
 
-parity: $(STAMP) ## prove every file in dist/ against the model again
-	$(BIN)/exporter parity $(OUT) $(if $(IMAGES_DIR),--images $(IMAGES_DIR))
+parity: $(STAMP) ## prove every file in dist/ again, on its golden images or IMAGES=...
+	$(BIN)/exporter parity $(OUT) $(if $(IMAGES),--images $(IMAGES))
 
 verify: $(STAMP) ## checksums, labels and operators of every file in dist/
 	$(BIN)/exporter verify $(OUT)

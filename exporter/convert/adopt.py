@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from exporter.convert.onnx_file import (
     ShapesError,
     check_model,
     contract_of,
+    copy_whole,
     element_type,
     infer_shapes,
     load_model,
@@ -67,7 +67,7 @@ def adopt_onnx(source: Path, contract: Contract, path: Path) -> None:
         check_model(model, origin)
         if embedded == contract:
             check_graph(graph_of(infer_shapes(model, origin), origin), contract, origin)
-            shutil.copyfile(source, path)
+            copy_whole(source, path)
             return
     wrapped = _wrapped(_prepared(model, origin), contract, origin)
     strip(wrapped)

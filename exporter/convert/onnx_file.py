@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,19 @@ def strip(model: onnx.ModelProto) -> None:
 def save_model(model: onnx.ModelProto, path: Path) -> None:
     """Write a model, the same bytes for the same model."""
     Path(path).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file byte for byte; weights that it keeps in files beside it go into the copy.
+
+    Raises:
+        OnnxFileError: see `load_model`.
+    """
+    light = onnx.load_model(str(source), load_external_data=False)
+    if any(external_data_helper.uses_external_data(t) for t in light.graph.initializer):
+        save_model(load_model(source), target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

@@ -1,7 +1,7 @@
 """One function a group of formats: from model.onnx to files in a folder.
 
-Each is a plain function of paths, so that the slow ones can run in processes of
-their own, beside each other, and TensorFlow and coremltools never share one.
+Each is a plain function of paths, so that those with heavy libraries can run in
+another process while this one writes the rest.
 """
 
 from __future__ import annotations

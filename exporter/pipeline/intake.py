@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Intake:
         reference: its path inside the bundle.
         write_reference: writes it to a path.
         write_onnx: writes model.onnx to a path.
+        identity: what model.onnx is made from: a file, or the hash of the result.
         packages: the libraries whose versions decide what write_onnx gives.
     """
 
@@ -33,6 +35,7 @@ class Intake:
     reference: str
     write_reference: Callable[[Path], None]
     write_onnx: Callable[[Path], None]
+    identity: Path | str
     packages: tuple[str, ...]
 
 
@@ -102,6 +105,7 @@ def _take_checkpoint(request: ExportRequest) -> Intake:
         f"{bundle.REFERENCE}/checkpoint.safetensors",
         write_reference,
         write_onnx,
+        request.model,
         ("torch", "torchvision", "onnx", "onnxscript", "onnxsim"),
     )
 
@@ -119,22 +123,25 @@ def _take_onnx(request: ExportRequest) -> Intake:
     else:
         contract = contract_in_onnx(request.model)
     contract = override(contract, request)
+    from exporter.convert.onnx_file import copy_whole
+    from exporter.convert.to_onnx import adopt_onnx
 
-    def write_reference(path: Path) -> None:
-        shutil.copyfile(request.model, path)
+    with tempfile.TemporaryDirectory(prefix="exporter-") as folder:
+        adopted = Path(folder) / "model.onnx"
+        adopt_onnx(request.model, contract, adopted)  # quick, and finds all that is wrong
+        made = adopted.read_bytes()
 
     def write_onnx(path: Path) -> None:
-        from exporter.convert.to_onnx import adopt_onnx
-
-        adopt_onnx(request.model, contract, path)
+        path.write_bytes(made)
 
     return Intake(
         contract,
         None,
         f"{bundle.REFERENCE}/model.onnx",
-        write_reference,
+        lambda path: copy_whole(request.model, path),
         write_onnx,
-        ("onnx", "onnxsim"),
+        hashlib.sha256(made).hexdigest(),
+        ("onnx", "onnxruntime", "onnxsim"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from models.contract import Preprocessing
-from models.images import ImageError, ImageFile, Pixels, content_hash, list_images, load_pixels
+from models.images import (
+    ImageError,
+    ImageFile,
+    Pixels,
+    content_hash,
+    list_images,
+    load_pixels,
+    open_rgb,
+)
 
 
 @dataclass(frozen=True)
@@ -86,23 +94,41 @@ def decode(images: ImageSet, rule: Preprocessing, path: Path, on_image: Callable
         ImageError: one or more images cannot be decoded; all of them are named.
     """
     shape = (len(images.files), rule.height, rule.width, 3)
-    store = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     broken: list[ImageError] = []
-    for index, file in enumerate(images.files):
+    # Written, not mapped: a mapped file on a full disk kills the process with SIGBUS.
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for file in images.files:
+            try:
+                stream.write(load_pixels(file.path, rule).tobytes())
+            except ImageError as error:
+                broken.append(error)
+            on_image()
+    _raise_all(broken)
+
+
+def check(images: ImageSet) -> None:
+    """Decode every image once, before the long work.
+
+    Raises:
+        ImageError: one or more cannot be decoded; all of them are named.
+    """
+    broken: list[ImageError] = []
+    for file in images.files:
         try:
-            store[index] = load_pixels(file.path, rule)
+            open_rgb(file.path)
         except ImageError as error:
             broken.append(error)
-        on_image()
-    store.flush()
-    if broken:
-        more = f" ({len(broken) - 1} more: " if len(broken) > 1 else ""
-        others = ", ".join(error.what for error in broken[1:6])
-        raise ImageError(
-            broken[0].what + (more + others + ")" if more else ""),
-            broken[0].why,
-            broken[0].mend,
-        )
+    _raise_all(broken)
+
+
+def _raise_all(broken: Sequence[ImageError]) -> None:
+    if not broken:
+        return
+    others = ", ".join(error.what for error in broken[1:6])
+    more = f" ({len(broken) - 1} more: {others})" if others else ""
+    raise ImageError(broken[0].what + more, broken[0].why, broken[0].mend)
 
 
 def stream(path: Path) -> Iterator[Pixels]:

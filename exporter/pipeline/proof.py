@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,8 @@ def prove(
             )
         progress.done()
         progress.start("prove", len(files))
-        settings = ParitySettings(
-            threads=request.threads,
-            gates=with_overrides(request.gates),
-            latency=LatencySettings(runs=request.latency_runs) if request.latency_runs else None,
-            evaluated_limit=request.evaluated_limit,
+        settings = replace(
+            settings_of(request),
             on_image=progress.advance,
             notes=(note,) if images is None or request.images is None else (),
         )
@@ -64,6 +62,20 @@ def prove(
         write_report(bundle.open_bundle(root), report, folder, root / bundle.REPORT)
         progress.done()
     return report
+
+
+def settings_of(request: ExportRequest) -> ParitySettings:
+    """How the proof will be run; made before the long work, so that bad flags end it early.
+
+    Raises:
+        UserError: an unknown gate, too few timed runs, no threads.
+    """
+    return ParitySettings(
+        threads=request.threads,
+        gates=with_overrides(request.gates),
+        latency=LatencySettings(runs=request.latency_runs) if request.latency_runs else None,
+        evaluated_limit=request.evaluated_limit,
+    )
 
 
 def summary(report: ParityReport) -> dict[str, Any]:

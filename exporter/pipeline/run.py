@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,12 @@ def export(request: ExportRequest, progress: Progress) -> Outcome:
             job.cache.prune()
     except OSError as error:
         raise _disk_error(error, request) from error
+    except BrokenProcessPool as error:
+        raise UserError(
+            "The process that writes Core ML and TensorFlow files was killed.",
+            "the system does that when memory runs out",
+            "close other programs, or leave formats out with --formats",
+        ) from error
     return dataclasses.replace(outcome, total_seconds=time.perf_counter() - started)
 
 
@@ -132,9 +139,11 @@ def _disk_error(error: OSError, request: ExportRequest) -> BaseException:
             "an export needs about ten times the size of the model for a while",
             f"free some space or choose another --out; {request.out} is as it was",
         )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if error.errno is not None:
         return UserError(
-            f"{where} cannot be written.", error.strerror or str(error), "choose another --out"
+            f"{where} cannot be read or written.",
+            error.strerror or str(error),
+            "check that path and its folder, or choose another --out or --cache",
         )
     return error
 
@@ -143,16 +152,18 @@ def _disk_error(error: OSError, request: ExportRequest) -> BaseException:
 def _checked(request: ExportRequest) -> Iterator[_Job]:
     chosen = choose_formats(request.formats, request.calibration is not None)
     check_out(request.out, request.force)
+    proof.settings_of(request)
     calibration = images = None
     if request.calibration is not None:
         calibration = pixels.choose(request.calibration, request.calibration_limit)
     if request.images is not None:
         images = pixels.choose(request.images, request.images_limit)
+        pixels.check(images)
     intake = take_in(request)
     cache = Cache(request.cache)
     rule = intake.contract.preprocessing
     onnx_key = digest(
-        "onnx", source_hash(), request.model, intake.contract.to_json(),
+        "onnx", source_hash(), intake.identity, intake.contract.to_json(),
         request.architecture, dict(request.options), versions(*intake.packages),
     )  # fmt: skip
     pixels_key = None

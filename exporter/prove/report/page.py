@@ -87,26 +87,26 @@ def verdict(artifact: ArtifactResult) -> str:
     """One sentence that says what was found, without a table."""
     if artifact.status == "not run":
         return f"Not run: {artifact.reason}."
-    how = "evaluated on" if artifact.evidence == "evaluated" else "the same first answer on"
-    agreement = artifact.top1_agreement or 0.0
-    same = round(agreement * artifact.images)
-    if artifact.evidence == "evaluated":
-        answer = f"{same} of {artifact.images} first answers the same (file evaluated, not run)"
-    else:
-        answer = f"{how} {same} of {artifact.images} images"
     broken = [gate for gate in artifact.gates if not gate.passed]
     if broken:
         gates = "; ".join(
             f"{gate.name} is {gate.value:.4g}, the gate is {gate.limit:.4g}" for gate in broken
         )
         return f"Do not ship it: {gates}."
+    if artifact.status == "failed":
+        return f"Do not ship it: {artifact.reason}."
+    same = round((artifact.top1_agreement or 0.0) * artifact.images)
+    if artifact.evidence == "evaluated":
+        answer = f"{same} of {artifact.images} first answers the same (file evaluated, not run)"
+    else:
+        answer = f"The same first answer on {same} of {artifact.images} images"
     if artifact.precision == "float32":
         tail = f"probabilities within {_scientific(artifact.max_probability_difference)}"
     elif artifact.logit_sqnr_db is not None:
         tail = f"logits at {artifact.logit_sqnr_db:.1f} dB"
     else:
         tail = f"probabilities within {_scientific(artifact.max_probability_difference)}"
-    return f"{answer[0].upper()}{answer[1:]}; {tail}."
+    return f"{answer}; {tail}."
 
 
 def _int8(report: ParityReport) -> list[ArtifactResult]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import pickle
+import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -186,7 +189,10 @@ def test_unsupported_operators_are_listed_at_once(
     export: Callable[..., Ran], tmp_path: Path, tiny_contract: Path
 ) -> None:
     path = onnx_file(tmp_path / "m.onnx", kind="Sin")
-    refused(export(path, "--contract", tiny_contract), "Sin", "first", "Erf", "second")
+    ran = export(path, "--contract", tiny_contract)
+    refused(ran, "Sin", "first", "Erf", "second")
+    assert "Decoding" not in ran.out  # found before any work
+    refused(export(path, "--contract", tiny_contract, "--dry-run"), "Sin", "Erf")
 
 
 def test_dynamic_sizes(export: Callable[..., Ran], tmp_path: Path, tiny_contract: Path) -> None:
@@ -248,7 +254,12 @@ def test_a_full_disk(
 
 @pytest.mark.parametrize(
     "words",
-    [("--formats", "tflite-int9"), ("--gate", "int8.wish=1"), ("--threshold", "7")],
+    [
+        ("--formats", "tflite-int9"),
+        ("--gate", "int8.wish=1"),
+        ("--threshold", "7"),
+        ("--runs", "10"),
+    ],
 )
 def test_bad_flags(
     small_onnx_file: Path, image_folder: Path, tmp_path: Path, words: tuple[str, str]
@@ -256,7 +267,55 @@ def test_bad_flags(
     ran = run_cli("export", small_onnx_file, "--calibration", image_folder,
                   "--out", tmp_path / "dist", *words)  # fmt: skip
     refused(ran)
+    assert "Writing" not in ran.out  # found before any work
     assert not (tmp_path / "dist").exists()
+
+
+def test_paths_below_a_file(small_onnx_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = ("--formats", "tflite-float32", "--runs", 0)
+    refused(run_cli("export", small_onnx_file, "--out", tmp_path / "file" / "dist", *words), "file")
+    refused(
+        run_cli("export", small_onnx_file, "--out", tmp_path / "d", "--cache", tmp_path / "file",
+                *words),
+        "file",
+    )  # fmt: skip
+
+
+def test_weights_in_a_file_beside_the_model(
+    small_onnx_file: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    model = onnx.load(str(small_onnx_file))
+    onnx.save(model, str(tmp_path / "in" / "m.onnx"), save_as_external_data=True,
+              location="weights.bin", size_threshold=0)  # fmt: skip
+    words = ("--images", image_folder, "--formats", "tflite-float32", "--runs", 0)
+    ran = run_cli("export", tmp_path / "in" / "m.onnx", "--out", tmp_path / "dist", *words)
+    assert ran.code == 0, ran.text
+    (tmp_path / "in" / "weights.bin").unlink()
+    assert run_cli("parity", tmp_path / "dist", "--runs", 0).code == 0
+
+
+def test_a_full_disk_under_the_decoded_images(tmp_path: Path, small_onnx_file: Path) -> None:
+    """A small tmpfs, in a mount namespace of its own; the process must not die of SIGBUS."""
+    images = bundles.write_class_images(tmp_path / "photos", 9, size=64)
+    (tmp_path / "disk").mkdir()
+    inside = (
+        f"mount -t tmpfs -o size=600k none {tmp_path}/disk && "
+        f"exec {sys.executable} -m exporter.cli export {small_onnx_file} "
+        f"--calibration {images} --out {tmp_path}/disk/dist --formats tflite-int8 --runs 0"
+    )
+    probe = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none {tmp_path}/disk"],
+        capture_output=True, check=False,
+    ) if shutil.which("unshare") else None  # fmt: skip
+    if probe is None or probe.returncode:
+        pytest.skip("not run: no right to mount a file system here")
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", inside], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert "disk is full" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("command", ["parity", "verify", "bench"])

@@ -115,6 +115,11 @@ def test_evaluated_is_never_called_run() -> None:
     assert "evaluated, not run" in sentence
 
 
+def test_a_file_that_does_not_open_says_why() -> None:
+    broken = artifact(status="failed", gates=(), reason="it is cut short", images=0)
+    assert verdict(broken) == "Do not ship it: it is cut short."
+
+
 def test_latency_names_the_machine_and_what_was_not_timed(opened: Bundle) -> None:
     page = render(opened, report(artifact()), None)
     assert "A Processor, 1 thread;" in page
