@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from models.data.folder import DataError
 from models.images import ImageError, open_rgb, resize, resized_size, to_square
 
 _SHOWN = 10
+_BLOCK = 1 << 20
 _ORIENTATION = 0x0112  # Exif 2.3, table 4
 _TURNED = (5, 6, 7, 8)  # the orientations that swap width and height
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -144,13 +146,17 @@ def _resized_shape(path: Path, rule: Preprocessing) -> tuple[int, int] | None:
 
 
 def _mapped(total: int, folder: Path) -> Picture:
-    """An unnamed file of `total` bytes, mapped into memory."""
+    """An unnamed file of `total` bytes, mapped into memory.
+
+    Its room is taken at once: a page of a mapped file for which the disk has no block
+    left kills the process with SIGBUS, which nobody can catch.
+    """
     try:
         stream = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the map
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(stream.fileno(), 0, total)  # a full disk is found now, not later
-        else:
-            stream.truncate(total)
+            os.posix_fallocate(stream.fileno(), 0, total)
+        else:  # macOS, Windows
+            _write_zeros(stream, total)
     except OSError as error:
         raise DataError(
             f"There is no room for {total / 1e9:.1f} GB of decoded pictures in {folder}.",
@@ -158,6 +164,13 @@ def _mapped(total: int, folder: Path) -> Picture:
             "free some space, choose another --out, or use smaller pictures",
         ) from error
     return np.memmap(stream, np.uint8, "r+", shape=(total,))
+
+
+def _write_zeros(stream: IO[bytes], total: int) -> None:
+    block = bytes(_BLOCK)
+    for start in range(0, total, _BLOCK):
+        stream.write(block[: total - start])
+    stream.flush()
 
 
 def _threads() -> int:

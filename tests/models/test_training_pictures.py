@@ -75,6 +75,29 @@ def test_no_room_is_found_before_the_work(paths: list[Path], monkeypatch: Any) -
         decode_squares(paths, RULE, 0, paths[0].parent)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not run: there is no /dev/full")
+def test_no_room_where_space_cannot_be_reserved(paths: list[Path], monkeypatch: Any) -> None:
+    monkeypatch.delattr(pictures.os, "posix_fallocate", raising=False)
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        monkeypatch.setattr(pictures.tempfile, "TemporaryFile", lambda **_: full)
+        with pytest.raises(DataError, match="no room") as caught:
+            decode_squares(paths, RULE, 0, paths[0].parent)
+    assert "No space left" in caught.value.why
+
+
+@pytest.mark.parametrize("total", [1, 5, pictures._BLOCK, 2 * pictures._BLOCK + 7])
+def test_room_is_taken_by_writing_where_it_cannot_be_reserved(
+    total: int, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.delattr(pictures.os, "posix_fallocate", raising=False)
+    mapped = pictures._mapped(total, tmp_path)
+    assert mapped.shape == (total,)
+    assert not mapped.any()
+    with (tmp_path / "zeros").open("w+b") as stream:
+        pictures._write_zeros(stream, total)
+        assert stream.tell() == total
+
+
 def test_a_strip_that_would_resize_to_gigabytes(tmp_path: Path) -> None:
     Image.new("RGB", (60_000, 1)).save(tmp_path / "strip.png")
     with pytest.raises(images.ImageError, match="elongated"):
