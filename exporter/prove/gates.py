@@ -48,7 +48,11 @@ _ROUNDING = 1e-12  # so that 0.94 - 0.92 counts as 0.02
 
 
 def check(metrics: Metrics, limits: Limits, activation: OutputActivation) -> tuple[GateCheck, ...]:
-    """Hold the figures of one artifact against its limits."""
+    """Hold the figures of one artifact against its limits.
+
+    A logit gate whose figure cannot be measured (every reference answers 0 or 1, or no
+    output is finite) fails, as '... (not measurable)' with the value 0.
+    """
     checks = [
         _at_most("images with NaN or infinity", metrics.not_finite, 0),
         _at_most("probabilities outside 0..1", metrics.range_error, MAX_RANGE_ERROR),
@@ -70,17 +74,31 @@ def check(metrics: Metrics, limits: Limits, activation: OutputActivation) -> tup
     ):
         drop = metrics.reference_accuracy - metrics.accuracy
         checks.append(_at_most("accuracy drop", drop, limits.max_accuracy_drop))
-    if limits.max_mean_logit_difference is not None and metrics.mean_logit_difference is not None:
+    return tuple(checks + _logit_checks(metrics, limits))
+
+
+def _logit_checks(metrics: Metrics, limits: Limits) -> list[GateCheck]:
+    checks = []
+    if limits.max_mean_logit_difference is not None:
+        name, found = "mean logit difference", metrics.mean_logit_difference
+        limit = limits.max_mean_logit_difference
         checks.append(
-            _at_most(
-                "mean logit difference",
-                metrics.mean_logit_difference,
-                limits.max_mean_logit_difference,
-            )
+            _not_measurable(name, limit) if found is None else _at_most(name, found, limit)
         )
-    if limits.min_sqnr_db is not None and metrics.logit_sqnr_db is not None:
-        checks.append(_at_least("logit SQNR in dB", metrics.logit_sqnr_db, limits.min_sqnr_db))
-    return tuple(checks)
+    if limits.min_sqnr_db is not None:
+        name, found, limit = "logit SQNR in dB", metrics.logit_sqnr_db, limits.min_sqnr_db
+        checks.append(
+            _not_measurable(name, limit) if found is None else _at_least(name, found, limit)
+        )
+    return checks
+
+
+def _not_measurable(name: str, limit: float) -> GateCheck:
+    """A limit that was asked for and could not be held against anything: it fails.
+
+    The value is 0 because JSON has no NaN; the name says that nothing was measured.
+    """
+    return GateCheck(f"{name} (not measurable)", 0.0, float(limit), False)
 
 
 def _at_most(name: str, value: float, limit: float) -> GateCheck:

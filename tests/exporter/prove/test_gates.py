@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -86,6 +88,23 @@ def test_flags_move_and_switch_off_gates() -> None:
     assert table["float32"] == Limits(min_agreement=1.0)
     assert GATES["int8"].min_agreement == 0.93
     assert "logit SQNR in dB" in failed(compared(30), table["int8"])
+
+
+def test_a_logit_gate_that_cannot_be_measured_fails() -> None:
+    comparison = Comparison("softmax")
+    certain = np.array([1.0, 0.0], np.float32)  # log(0) holds no logit
+    comparison.add("a", certain, certain)
+    metrics = comparison.metrics()
+    assert metrics.logit_sqnr_db is None
+    assert metrics.mean_logit_difference is None
+    asked = Limits(max_mean_logit_difference=0.5, min_sqnr_db=-1.0)  # -1: 0 dB would pass it
+    checks = [gate for gate in check(metrics, asked, "softmax") if not gate.passed]
+    assert [(gate.name, gate.value, gate.limit) for gate in checks] == [
+        ("mean logit difference (not measurable)", 0.0, 0.5),
+        ("logit SQNR in dB (not measurable)", 0.0, -1.0),
+    ]
+    json.dumps([asdict(gate) for gate in checks], allow_nan=False)
+    assert not failed(metrics, Limits())
 
 
 @pytest.mark.parametrize(
