@@ -115,7 +115,8 @@ def open_bundle(root: Path) -> Bundle:
     """Open a bundle by its manifest and contract; checksums are `verify`'s task.
 
     Raises:
-        BundleError: no folder, no manifest, not JSON, another schema.
+        BundleError: no folder, no manifest, not JSON, another schema, entries that are
+            missing or of a wrong type, a reference outside the bundle.
     """
     root = Path(root)
     path = root / MANIFEST
@@ -128,17 +129,41 @@ def open_bundle(root: Path) -> Bundle:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         known = manifest["schema"] == SCHEMA and set(manifest["artifacts"]) <= set(BY_KEY)
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise BundleError(
-            f"{path} cannot be read.", f"{error}", "export the model again"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else f"{error}"
+        raise BundleError(f"{path} cannot be read.", why, "export the model again") from error
     if not known:
         raise BundleError(
             f"{path} was written by another version of the exporter.",
             "its schema or one of its formats is not known here",
             "export the model again, or update the exporter",
         )
+    fault = _fault(manifest)
+    if fault is not None:
+        raise BundleError(f"{path} cannot be used.", fault, "export the model again")
     return Bundle(root, Contract.load(root / CONTRACT), manifest)
+
+
+def _fault(manifest: dict[str, Any]) -> str | None:
+    """What is wrong with the entries that every reader of a manifest relies on."""
+    artifacts, reference = manifest["artifacts"], manifest.get("reference")
+    if not isinstance(artifacts, dict) or not all(
+        isinstance(entry, dict) for entry in artifacts.values()
+    ):
+        return "'artifacts' is not an object with an object for each format"
+    if "reference" not in manifest:
+        return "it has no 'reference'"
+    if not isinstance(reference, str) or not _inside(reference):
+        return f"'reference' is {reference!r}, which is no path of a file inside the bundle"
+    return None
+
+
+def _inside(path: str) -> bool:
+    """Whether a path with '/' stays below the folder that it starts from, on any system."""
+    parts = path.split("/")
+    return not any(part in ("", ".", "..") for part in parts) and not any(
+        sign in path for sign in ("\\", ":", "\0")
+    )
 
 
 def write_manifest(root: Path, content: dict[str, Any]) -> None:
