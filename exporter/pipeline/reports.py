@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +19,13 @@ from exporter.prove.parity import ParitySettings, run_parity
 from exporter.prove.results import ParityReport
 from models.errors import UserError
 from models.images import ImageFile, list_images
+
+_ELSEWHERE = "give the path of a file in a folder that exists, may be written and has room"
+_WRITERS: Mapping[str, Callable[[ParityReport], str]] = {
+    "junit": outputs.junit,
+    "markdown": outputs.markdown,
+    "json": lambda report: json.dumps(report.to_json(), indent=1) + "\n",
+}
 
 
 def parity(
@@ -35,41 +44,52 @@ def parity(
 
     Args:
         files: paths by kind: 'junit', 'markdown', 'json'; None leaves one out.
+
+    Raises:
+        UserError: the bundle, images or settings cannot be used, or a file cannot be
+            written.
     """
     opened = bundle.open_bundle(folder)
-    limits = with_overrides(gates)
+    settings = ParitySettings(
+        threads=threads,
+        limit=limit,
+        gates=with_overrides(gates),
+        runtimes=None if not runtimes or "all" in runtimes else runtimes,
+        latency=LatencySettings(runs=runs) if runs else None,
+        evaluated_limit=evaluated_limit,
+    )
     for path in files.values():
         _require_writable(path)
-    found: list[ImageFile] = list_images(images) if images is not None else []
+    found = list_images(images) if images is not None else []
     console = Console()
+    report = _prove(opened, found, images, settings, console)
+    console.print(outputs.table(report))
+    for kind, path in files.items():
+        if path is not None:
+            _write(path, _WRITERS[kind](report), console)
+    try:
+        outputs.append_to_step_summary(report)
+    except UserError as error:  # an extra that nobody asked for: it decides nothing
+        console.print(f"Note: {error.what} {error.why}", markup=False, highlight=False)
+    return report
+
+
+def _prove(
+    opened: bundle.Bundle,
+    found: list[ImageFile],
+    images: Path | None,
+    settings: ParitySettings,
+    console: Console,
+) -> ParityReport:
+    """`run_parity` under a progress bar."""
     with Progress(
         TextColumn("Proving {task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
         TimeElapsedColumn(), console=console, transient=True,
     ) as bar:  # fmt: skip
-        count = min(limit or len(found), len(found)) or None
-        task = bar.add_task(str(folder), total=count)
-        settings = ParitySettings(
-            threads=threads,
-            limit=limit,
-            gates=limits,
-            runtimes=None if not runtimes or "all" in runtimes else runtimes,
-            latency=LatencySettings(runs=runs) if runs else None,
-            evaluated_limit=evaluated_limit,
-            on_image=lambda: bar.advance(task),
-        )
-        report = run_parity(opened, found, images, settings=settings)
-    console.print(outputs.table(report))
-    writers = {
-        "junit": outputs.junit,
-        "markdown": outputs.markdown,
-        "json": lambda found: json.dumps(found.to_json(), indent=1) + "\n",
-    }
-    for kind, path in files.items():
-        if path is not None:
-            path.write_text(writers[kind](report), encoding="utf-8")
-            console.print(f"Wrote {path}", markup=False, highlight=False)
-    outputs.append_to_step_summary(report)
-    return report
+        count = min(settings.limit or len(found), len(found)) or None
+        task = bar.add_task(str(opened.root), total=count)
+        watched = replace(settings, on_image=lambda: bar.advance(task))
+        return run_parity(opened, found, images, settings=watched)
 
 
 def verify(folder: Path) -> int:
@@ -95,8 +115,7 @@ def bench(folder: Path, images: Path | None, *, threads: int, runs: int, file: P
     console = Console()
     console.print(outputs.latency_table(report.latency))
     if file is not None:
-        file.write_text(json.dumps(report.to_json()["latency"], indent=1) + "\n", encoding="utf-8")
-        console.print(f"Wrote {file}", markup=False, highlight=False)
+        _write(file, json.dumps(report.to_json()["latency"], indent=1) + "\n", console)
 
 
 def doctor() -> None:
@@ -110,9 +129,22 @@ def _require_writable(path: Path | None) -> None:
     """Find out before the long work that a result could not be written."""
     if path is None:
         return
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise UserError(
-            f"{path} cannot be written.",
-            "it is a folder" if path.is_dir() else f"there is no folder {path.resolve().parent}",
-            "give the path of a file in a folder that exists",
-        )
+    folder = path.resolve().parent
+    why = None
+    if path.is_dir():
+        why = "it is a folder"
+    elif not folder.is_dir():
+        why = f"there is no folder {folder}"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why = "you have no right to write there"
+    if why is not None:
+        raise UserError(f"{path} cannot be written.", why, _ELSEWHERE)
+
+
+def _write(path: Path, text: str, console: Console) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"{path} cannot be written.", why, _ELSEWHERE) from error
+    console.print(f"Wrote {path}", markup=False, highlight=False)
