@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +62,98 @@ def test_an_exported_bundle_is_no_place_for_a_run(tmp_path: Path) -> None:
     ran = run_cli("train", "--synthetic", "--out", tmp_path / "dist")
     assert ran.code == 2
     assert "exported bundle" in ran.err
+
+
+@pytest.mark.parametrize("flag", ["--validation", "--labels"])
+def test_the_drawn_snakes_have_their_own(tmp_path: Path, flag: str) -> None:
+    ran = run_cli("train", "--synthetic", "--out", tmp_path / "run", flag, tmp_path)
+    assert ran.code == 2
+    assert f"--synthetic and {flag} exclude each other" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where pictures would have been drawn."""
+    from models.data import synthetic
+
+    folders: list[Path] = []
+    monkeypatch.setattr(synthetic, "draw_dataset", lambda folder, *_: folders.append(folder))
+    return folders
+
+
+@needs_lightning
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--seed", -1), "--seed"), (("--width", 99), "width_mult"), (("--resume",), "no run to"),
+     (("--learning-rate", 0), "--learning-rate"), (("--weights", "none.pth"), "none.pth")],
+)  # fmt: skip
+def test_settings_are_refused_before_anything_is_drawn(
+    tmp_path: Path, drawn: list[Path], words: tuple[object, ...], said: str
+) -> None:
+    ran = run_cli("train", "--synthetic", "--out", tmp_path / "run", *words)
+    assert ran.code == 2
+    assert said in ran.err
+    assert not drawn
+    assert not (tmp_path / "run").exists()
+
+
+@needs_lightning
+def test_another_run_is_refused_before_anything_is_drawn(tmp_path: Path, drawn: list[Path]) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    ran = run_cli("train", "--synthetic", "--out", tmp_path)
+    assert ran.code == 2
+    assert "holds a run already" in ran.err
+    assert not drawn
+
+
+@needs_lightning
+def test_a_flag_moves_its_own_setting_of_the_recipe_only(
+    tmp_path: Path, drawn: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import finetune
+    from models.recipes import SYNTHETIC
+
+    asked: list[finetune.TrainSettings] = []
+
+    def train(settings: finetune.TrainSettings, **_: Any) -> Path:
+        asked.append(settings)
+        return settings.out / "checkpoint.safetensors"
+
+    monkeypatch.setattr(finetune, "train", train)
+    for words in ((), ("--width", 1.0), ("--input-size", 64, "--batch-size", 4)):
+        assert run_cli("train", "--synthetic", "--out", tmp_path / "run", *words).code == 0
+    plain, wide, small = asked
+    assert plain.options == SYNTHETIC.options
+    assert wide.options == {**SYNTHETIC.options, "width_mult": 1.0}
+    assert wide.train_size == plain.train_size == SYNTHETIC.train_size
+    assert small.options == {**SYNTHETIC.options, "input_size": 64}
+    assert small.picture_size <= 64
+    assert (plain.batch_size, small.batch_size) == (SYNTHETIC.batch_size, 4)
+    assert len(drawn) == 6
+
+
+@needs_lightning
+@pytest.mark.parametrize("place", ["file", "file/x", "file/x/y"])
+def test_a_folder_below_a_file(tmp_path: Path, drawn: list[Path], place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    ran = run_cli("train", "--synthetic", "--out", tmp_path / place)
+    assert ran.code == 2
+    assert "is a file" in ran.err
+    assert not drawn
+
+
+@needs_lightning
+def test_a_file_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.data import synthetic
+
+    def denied(folder: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(synthetic, "draw_dataset", denied)
+    ran = run_cli("train", "--synthetic", "--out", tmp_path / "run")
+    assert ran.code == 2
+    assert f"{tmp_path / 'run' / 'data' / 'train'} cannot be used" in ran.err
+    assert "Permission denied" in ran.err
