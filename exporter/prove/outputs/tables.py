@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -94,7 +94,8 @@ def findings_table(findings: Sequence[Finding]) -> RenderableType:
 def _grid(columns: Sequence[str], left: int) -> Table:
     grid = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for place, name in enumerate(columns):
-        grid.add_column(name, justify="left" if place < left else "right", overflow="fold")
+        justify: JustifyMethod = "left" if place < left else "right"
+        grid.add_column(name, justify=justify, overflow="fold", no_wrap=place == 0)
     return grid
 
 
