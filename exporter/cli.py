@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 _errors = Console(stderr=True, highlight=False)
+
+
+class Quantizer(StrEnum):
+    """How much work goes into the int8 file."""
+
+    default = "default"
+    fast = "fast"
+
 
 BundleDir = Annotated[Path, typer.Argument(help="The folder that 'exporter export' wrote.")]
 Images = Annotated[
@@ -105,9 +114,16 @@ def export(
     name: Annotated[
         str | None, typer.Option("--name", help="The model's name in the files.")
     ] = None,
+    quantizer: Annotated[
+        Quantizer,
+        typer.Option("--quantizer", help="int8: 'fast' takes ranges only, some seconds less."),
+    ] = Quantizer.default,
     gate: GateFlag = None,
     threads: Threads = 1,
-    runs: Annotated[int, typer.Option(min=0, help="Timed runs per artifact; 0: none.")] = 50,
+    runs: Annotated[
+        int | None,
+        typer.Option(min=0, help="Timed runs per artifact; default 50, none without images."),
+    ] = None,
     evaluated: Annotated[
         int, typer.Option(min=1, help="Images for files that are evaluated, not run (Core ML).")
     ] = 8,
@@ -142,9 +158,10 @@ def export(
         force=force,
         cache=store,
         threads=threads,
-        latency_runs=runs,
+        latency_runs=(50 if images or calibration else 0) if runs is None else runs,
         evaluated_limit=evaluated,
         gates=tuple(gate or ()),
+        quantizer="fast" if quantizer is Quantizer.fast else "default",
     )
     if dry_run:
         summary.show_plan(request)

@@ -6,11 +6,12 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from exporter import bundle
 from models.errors import MissingExtraError, UserError
 
+Quantizer = Literal["default", "fast"]
 CALIBRATION_LIMIT = 100
 FEW_IMAGES = 16
 _IMPORT_OF_EXTRA = {"coreml": "coremltools", "tensorflow": "tensorflow", "torch": "torch"}
@@ -50,6 +51,7 @@ class ExportRequest:
         threshold: overrides the contract's 'not sure' threshold.
         force: replace an output folder that no export wrote.
         cache: folder of finished stages; None keeps none.
+        quantizer: 'fast' measures ranges only and saves some seconds.
         gates: limits to move, see `exporter.prove.gates.with_overrides`.
     """
 
@@ -73,6 +75,7 @@ class ExportRequest:
     latency_runs: int = 50
     evaluated_limit: int | None = 8
     gates: tuple[str, ...] = ()
+    quantizer: Quantizer = "default"
 
 
 @dataclass(frozen=True)

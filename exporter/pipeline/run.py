@@ -83,7 +83,7 @@ class _Job:
     def artifact_key(self, row: bundle.Format) -> str:
         return digest(
             "artifact", source_hash(), row.key, self.onnx_key,
-            self.pixels_key if row.key == "tflite-int8" else None,
+            (self.pixels_key, self.request.quantizer) if row.key == "tflite-int8" else None,
             versions(*artifacts.PACKAGES[row.runtime]),
         )  # fmt: skip
 
@@ -238,7 +238,7 @@ def _make_all(
                 waiting[row.key].result()
                 job.cache.move_into(building[row.key], folder)
             else:
-                artifacts.make(row.key, onnx, text, pixels_file, folder)
+                artifacts.make(row.key, onnx, text, pixels_file, folder, job.request.quantizer)
 
         folders[row.key] = job.cache.stage(job.artifact_key(row), build)
         progress.done("from the cache" if row.key in cached else "")

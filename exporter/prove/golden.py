@@ -214,10 +214,19 @@ def _dump(contract: Contract, entries: list[dict[str, Any]]) -> str:
         "label_hash": contract.label_hash,
         "images": entries,
     }
-    text = json.dumps(document, ensure_ascii=False, indent=1)
     # One line a list of numbers: a thousand classes are not a thousand lines.
-    flat = re.sub(r"\[\s+([-+.e\d,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
-    return flat + "\n"
+    lists: list[str] = []
+
+    def keep(values: list[float]) -> str:
+        lists.append(json.dumps(values))
+        return f"<numbers {len(lists) - 1}>"
+
+    document["images"] = [
+        {**entry, "probabilities": {k: keep(v) for k, v in entry["probabilities"].items()}}
+        for entry in entries
+    ]
+    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    return re.sub(r'"<numbers (\d+)>"', lambda match: lists[int(match[1])], text)
 
 
 def load(bundle: Bundle) -> Recorded | None:
