@@ -67,7 +67,7 @@ train: $(STAMP) ## train on the built-in drawn snakes (again)
 	$(BIN)/exporter train --synthetic --out $(RUN) --force $(TRAIN_FLAGS)
 	@touch $(RUN)/.trained
 
-export: $(STAMP) $(if $(MODEL),,$(RUN)/.trained) ## make dist/ and prove it (MODEL=... CALIBRATION=... LABELS=... for yours)
+export: $(STAMP) $(if $(MODEL),,$(RUN)/.trained) ## make dist/ and prove it (MODEL=... CALIBRATION=... LABELS=... or CONTRACT=... for yours)
 	@echo "== Exporting $(MODEL_FILE) to $(OUT)/ =="
 	$(BIN)/exporter export $(MODEL_FILE) --out $(OUT) \
 	  $(if $(CALIBRATION_DIR),--calibration $(CALIBRATION_DIR)) \

@@ -89,7 +89,10 @@ def export(
     images: Images = None,
     images_limit: Annotated[int | None, typer.Option(min=1, help="How many of them.")] = None,
     formats: Annotated[
-        str | None, typer.Option("--formats", help="Comma-separated; default: all possible here.")
+        str | None,
+        typer.Option(
+            "--formats", help="E.g. onnx,tflite-int8,coreml,mlmodel; default: all possible."
+        ),
     ] = None,
     arch: Arch = None,
     labels: Annotated[

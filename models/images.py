@@ -142,6 +142,35 @@ def open_rgb(path: Path, exif: str = "apply") -> Image.Image:
         ) from error
 
 
+def check_images(paths: Sequence[Path], exif: str = "apply") -> None:
+    """Decode every image once, before long work begins.
+
+    Raises:
+        ImageError: one or more cannot be decoded; all of them are named.
+    """
+    problems = []
+    for path in paths:
+        try:
+            open_rgb(path, exif)
+        except ImageError as error:
+            problems.append(error)
+    raise_all(problems)
+
+
+def raise_all(problems: Sequence[ImageError]) -> None:
+    """Raise what was found wrong with several images as one error; nothing if there is none."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        shown = "\n".join(f"  {error.what} {error.why}" for error in problems[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise ImageError(
+            f"{len(problems)} images cannot be used:\n{shown}{more}",
+            "an image that cannot be decoded can be neither calibrated with nor compared",
+            "remove them or copy them again from where they came",
+        )
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")

@@ -75,7 +75,8 @@ def read(path: Path) -> WeightsFile:
     else:
         raise CheckpointError(
             f"{path} is not a weights file.",
-            "it begins neither like safetensors nor like a file of torch.save",
+            "it begins neither like safetensors nor like a file of torch.save "
+            "(an ONNX file is known by the ending .onnx)",
             _SAVE_AGAIN,
         )
     state = _clean(tensors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -18,7 +18,7 @@ from models.images import (
     content_hash,
     list_images,
     load_pixels,
-    open_rgb,
+    raise_all,
 )
 
 
@@ -105,30 +105,7 @@ def decode(images: ImageSet, rule: Preprocessing, path: Path, on_image: Callable
             except ImageError as error:
                 broken.append(error)
             on_image()
-    _raise_all(broken)
-
-
-def check(images: ImageSet) -> None:
-    """Decode every image once, before the long work.
-
-    Raises:
-        ImageError: one or more cannot be decoded; all of them are named.
-    """
-    broken: list[ImageError] = []
-    for file in images.files:
-        try:
-            open_rgb(file.path)
-        except ImageError as error:
-            broken.append(error)
-    _raise_all(broken)
-
-
-def _raise_all(broken: Sequence[ImageError]) -> None:
-    if not broken:
-        return
-    others = ", ".join(error.what for error in broken[1:6])
-    more = f" ({len(broken) - 1} more: {others})" if others else ""
-    raise ImageError(broken[0].what + more, broken[0].why, broken[0].mend)
+    raise_all(broken)
 
 
 def stream(path: Path) -> Iterator[Pixels]:

@@ -31,6 +31,7 @@ from exporter.pipeline.request import (
 from exporter.prove.results import ParityReport
 from models.atomic import beside
 from models.errors import UserError
+from models.images import check_images
 
 _WORKERS = {"coreml": "coremltools", "tensorflow": "tensorflow"}  # runtime: heavy import
 
@@ -158,7 +159,7 @@ def _checked(request: ExportRequest) -> Iterator[_Job]:
         calibration = pixels.choose(request.calibration, request.calibration_limit)
     if request.images is not None:
         images = pixels.choose(request.images, request.images_limit)
-        pixels.check(images)
+        check_images([file.path for file in images.files])
     intake = take_in(request)
     cache = Cache(request.cache)
     rule = intake.contract.preprocessing

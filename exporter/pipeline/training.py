@@ -91,7 +91,13 @@ def _run(settings: TrainSettings, draw: bool, console: Console) -> Path:
 def _refuse_combinations(
     data: Path | None, synthetic: bool, validation: Path | None, labels: Path | None
 ) -> None:
-    if synthetic == (data is not None):
+    if synthetic and data is not None:
+        raise RequestError(
+            "--data and --synthetic exclude each other.",
+            "a run trains on one set",
+            "leave --synthetic away to train on your photographs",
+        )
+    if not synthetic and data is None:
         raise RequestError(
             "Say what to train on.",
             "give either --data DIR or --synthetic",

@@ -17,7 +17,16 @@ import numpy as np
 from exporter.bundle import GOLDEN, Bundle
 from models.contract import Contract
 from models.errors import UserError
-from models.images import ImageError, ImageFile, Pixels, list_images, load_pixels, open_rgb
+from models.images import (
+    ImageError,
+    ImageFile,
+    Pixels,
+    check_images,
+    list_images,
+    load_pixels,
+    open_rgb,
+    raise_all,
+)
 
 LABELS_FILE = "labels.csv"
 
@@ -83,7 +92,7 @@ def prepare(
         return _golden_images(bundle, limit)
     folder = root if root is not None else Path(images[0].path).parent
     chosen = spread(images, limit)
-    _check_all([image.path for image in chosen], contract)
+    check_images([image.path for image in chosen], contract.preprocessing.exif)
     listed = _read_labels(folder, contract)
     if listed and not {_relative(image.path, folder) for image in images} & set(listed):
         raise UserError(
@@ -156,7 +165,7 @@ def _golden_images(bundle: Bundle, limit: int | None) -> ImageSet:
             square_pixels(sample.path, bundle.contract)
         except ImageError as error:
             problems.append(error)
-    _raise_all(problems)
+    raise_all(problems)
     return ImageSet(
         samples,
         f"golden images only: {len(samples)}",
@@ -167,29 +176,6 @@ def _golden_images(bundle: Bundle, limit: int | None) -> ImageSet:
             "unlabelled: accuracy was not measured, the accuracy gate did not apply",
         ),
     )
-
-
-def _check_all(paths: Sequence[Path], contract: Contract) -> None:
-    problems = []
-    for path in paths:
-        try:
-            open_rgb(path, contract.preprocessing.exif)
-        except ImageError as error:
-            problems.append(error)
-    _raise_all(problems)
-
-
-def _raise_all(problems: Sequence[ImageError]) -> None:
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        shown = "\n".join(f"  {error.what} {error.why}" for error in problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise ImageError(
-            f"{len(problems)} images cannot be used:\n{shown}{more}",
-            "nothing was compared yet",
-            "remove them or copy them again from where they came",
-        )
 
 
 def _index_of(name: str, contract: Contract) -> int | None:
