@@ -25,6 +25,7 @@ from exporter.convert.graph import (
     Fused,
     GlobalAveragePool,
     Graph,
+    GraphInput,
     HardSigmoid,
     HardSwish,
     MaxPool,
@@ -233,16 +234,29 @@ class Evaluator:
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """One image, uint8 `[H, W, 3]`, to the asked tensors (float32, NCHW) by name."""
-        values = (pixels.astype(np.float32) - self._input.zero_point) * np.float32(
-            self._input.scale
-        )
-        feed = np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-        wanted = [name for name in self.outputs if name != self._input.name]
-        found = self._session.run(wanted, {self._input.name: feed}) if wanted else []
-        results = dict(zip(wanted, found, strict=True))
-        if self._input.name in self.outputs:
-            results[self._input.name] = feed
-        return results
+        return run_session(self._session, self._input, pixels, self.outputs)
+
+
+def to_feed(source: GraphInput, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """One image, uint8 `[H, W, 3]`, as the graph reads it: float32 `[1, 3, H, W]`."""
+    values = (pixels.astype(np.float32) - source.zero_point) * np.float32(source.scale)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def run_session(
+    session: Any, source: GraphInput, pixels: npt.NDArray[np.uint8], outputs: Sequence[str]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """One image through an onnxruntime session of a graph; the asked tensors by name.
+
+    The graph's input may be among them, though a session cannot give it back.
+    """
+    feed = to_feed(source, pixels)
+    wanted = [name for name in outputs if name != source.name]
+    found = session.run(wanted, {source.name: feed}) if wanted else []
+    results = dict(zip(wanted, found, strict=True))
+    if source.name in outputs:
+        results[source.name] = feed
+    return results
 
 
 def to_onnx_model(graph: Graph, outputs: Sequence[str]) -> onnx.ModelProto:

@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from exporter.convert.graph import Add, BatchNorm, Graph, GraphInput, Mul, Node, Normalize, Sub
+from exporter.convert.graph import (
+    Add,
+    BatchNorm,
+    Graph,
+    GraphInput,
+    Mul,
+    Node,
+    Normalize,
+    Sub,
+    affine_of,
+)
 from exporter.convert.onnx_file import (
     OnnxFileError,
     element_type,
@@ -231,9 +241,4 @@ def _affine(graph: Graph, node: Node, channels: int) -> tuple[Vector, Vector] | 
     if constant is None or constant.shape[2:] != (1, 1) or constant.shape[0] != 1:
         return None
     values = np.broadcast_to(constant.reshape(-1), (channels,)).astype(np.float64)
-    one, zero = np.ones(channels), np.zeros(channels)
-    if isinstance(node, Mul):
-        return values, zero
-    if isinstance(node, Add):
-        return one, values
-    return (-one, values) if position == 0 else (one, -values)
+    return affine_of(node, position, values)

@@ -112,6 +112,23 @@ class Mul(Node):
     fused: Fused = Fused.NONE
 
 
+def affine_of(
+    node: Add | Sub | Mul, position: int, values: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """`(scale, shift)` with node(x) = x * scale + shift, for a constant operand.
+
+    Args:
+        position: which input the constant is.
+        values: the constant, float64 `[C]`; so are the two results.
+    """
+    one, zero = np.ones_like(values), np.zeros_like(values)
+    if isinstance(node, Mul):
+        return values, zero
+    if isinstance(node, Add):
+        return one, values
+    return (-one, values) if position == 0 else (one, -values)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Concat(Node):
     """Concatenation along `axis` (counted in NCHW; 1 is the channels)."""

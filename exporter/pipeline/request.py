@@ -13,7 +13,6 @@ from models.errors import MissingExtraError, UserError
 
 Quantizer = Literal["default", "fast"]
 CALIBRATION_LIMIT = 100
-FEW_IMAGES = 16
 _IMPORT_OF_EXTRA = {"coreml": "coremltools", "tensorflow": "tensorflow", "torch": "torch"}
 
 

@@ -21,7 +21,6 @@ from exporter.cache import Cache, digest, source_hash, versions
 from exporter.pipeline import artifacts, pixels, proof
 from exporter.pipeline.intake import Intake, take_in
 from exporter.pipeline.request import (
-    FEW_IMAGES,
     Chosen,
     ExportRequest,
     Progress,
@@ -305,7 +304,7 @@ def _assemble(
         seconds={key: float(record["seconds"]) for key, record in records.items()},
         cached=cached,
         left_out=job.chosen.left_out,
-        warnings=_warnings(job, records),
+        warnings=_warnings(records),
         sizes={row.key: bundle.size_of(staging.target / row.path) for row in job.chosen.formats},
     )
 
@@ -344,9 +343,6 @@ def _manifest(job: _Job, records: dict[str, Any], root: Path) -> dict[str, Any]:
     }
 
 
-def _warnings(job: _Job, records: dict[str, Any]) -> tuple[str, ...]:
-    found = list(records.get("tflite-int8", {}).get("calibration", {}).get("warnings", []))
-    count = len(job.calibration.files) if job.calibration is not None else 0
-    if job.pixels_key is not None and count < FEW_IMAGES and not found:
-        found.append(f"only {count} calibration images: about 100 give steadier int8 ranges")
-    return tuple(found)
+def _warnings(records: dict[str, Any]) -> tuple[str, ...]:
+    """What calibration had to say."""
+    return tuple(records.get("tflite-int8", {}).get("calibration", {}).get("warnings", []))

@@ -39,7 +39,6 @@ class Steps:
             console=console,
             transient=True,
         )
-        self._task: int | None = None
         self._stage = ""
         self._began = 0.0
 
@@ -59,17 +58,16 @@ class Steps:
         row = bundle.BY_KEY.get(stage)
         self._stage = _STAGES.get(stage) or (f"Writing {row.path}" if row else stage)
         self._began = time.perf_counter()
-        self._task = self._bar.add_task(self._stage, total=total)
+        self._bar.add_task(self._stage, total=total)
 
     def advance(self) -> None:
-        if self._task is not None:
-            self._bar.advance(self._bar.task_ids[-1])
+        for task in self._bar.task_ids:  # one at most: that of the current stage
+            self._bar.advance(task)
 
     def done(self, note: str = "") -> None:
         seconds = time.perf_counter() - self._began
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
-        self._task = None
         tail = f"  [dim]{escape(note)}[/]" if note else ""
         self._console.print(
             f"  {self._stage:<36}[dim]{seconds:6.1f} s[/]{tail}", highlight=False, soft_wrap=True

@@ -19,11 +19,6 @@ from rich.table import Table
 
 from bench import export_times, latency, sizes
 
-TARGETS = {
-    "core installed": 350.0,
-    "with torch and coreml installed": 1600.0,
-}
-
 
 def main() -> None:
     """Run the parts asked for and print one table."""

@@ -18,7 +18,18 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from exporter.convert.graph import Add, BatchNorm, Conv, Dense, Fused, Graph, Mul, Node, Sub
+from exporter.convert.graph import (
+    Add,
+    BatchNorm,
+    Conv,
+    Dense,
+    Fused,
+    Graph,
+    Mul,
+    Node,
+    Sub,
+    affine_of,
+)
 from exporter.convert.passes.rewriting import Outcome, Rewrite, Uses, operand_of, rebuild
 
 Vector = npt.NDArray[np.float64]
@@ -64,12 +75,7 @@ def _affine(graph: Graph, node: Node, channels: int) -> tuple[Vector, Vector] | 
     if full.size not in (1, full.shape[1]):
         return None
     values = np.broadcast_to(full.reshape(-1), (channels,)).astype(np.float64)
-    one, zero = np.ones(channels), np.zeros(channels)
-    if isinstance(node, Mul):
-        return values, zero
-    if isinstance(node, Add):
-        return one, values
-    return (-one, values) if position == 0 else (one, -values)
+    return affine_of(node, position, values)
 
 
 def _folded(graph: Graph, layer: Conv | Dense, node: Node) -> Node:

@@ -30,14 +30,13 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from exporter.convert.evaluate import to_onnx_model
+from exporter.convert.evaluate import to_feed, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Fused, Graph
 from exporter.convert.quantize.plan import QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.simulate import (
     dequantized_graph,
     insert_rounding,
     open_session,
-    to_feed,
 )
 
 FEWEST_IMAGES = 8  # with fewer, the noise of those images outweighs what is corrected

@@ -19,8 +19,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from exporter.convert.evaluate import to_onnx_model
-from exporter.convert.graph import Conv, Dense, Graph, GraphInput, Node
+from exporter.convert.evaluate import run_session, to_onnx_model
+from exporter.convert.graph import Conv, Dense, Graph, Node
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
 from exporter.convert.quantize.weights import dequantize_weights
 
@@ -78,19 +78,7 @@ class Simulator:
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """One image, uint8 `[H, W, 3]`, to the asked tensors (float32, NCHW) by name."""
-        feed = to_feed(self._input, pixels)
-        wanted = [name for name in self.outputs if name != self._input.name]
-        found = self._session.run(wanted, {self._input.name: feed}) if wanted else []
-        results = dict(zip(wanted, found, strict=True))
-        if self._input.name in self.outputs:
-            results[self._input.name] = feed
-        return results
-
-
-def to_feed(source: GraphInput, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """One image, uint8 `[H, W, 3]`, as the graph reads it: float32 `[1, 3, H, W]`."""
-    values = (pixels.astype(np.float32) - source.zero_point) * np.float32(source.scale)
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+        return run_session(self._session, self._input, pixels, self.outputs)
 
 
 def open_session(model: onnx.ModelProto, threads: int = 0) -> Any:
