@@ -22,12 +22,12 @@ Rules that the figures depend on:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from exporter.prove.results import ImageResult
+from exporter.prove.results import ArtifactResult, ImageResult
 from models.contract import OutputActivation
 
 MAX_SQNR_DB = 200.0  # float32 carries 24 bits: nothing measurable lies above 150 dB
@@ -82,6 +82,11 @@ class Metrics:
     reference_accuracy: float | None
     worst: tuple[ImageResult, ...]
     flipped: tuple[ImageResult, ...]
+
+    def put_into(self, result: ArtifactResult) -> ArtifactResult:
+        """The result with the figures of the same names."""
+        shared = {entry.name for entry in fields(self)} & {entry.name for entry in fields(result)}
+        return replace(result, **{name: getattr(self, name) for name in shared})
 
 
 def top1(probabilities: Vector) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 from exporter.bundle import Precision
 from exporter.prove.compare import Metrics
-from exporter.prove.results import GateCheck
+from exporter.prove.results import ArtifactResult, GateCheck
 from models.contract import OutputActivation
 from models.errors import UserError
 
@@ -75,6 +75,17 @@ def check(metrics: Metrics, limits: Limits, activation: OutputActivation) -> tup
         drop = metrics.reference_accuracy - metrics.accuracy
         checks.append(_at_most("accuracy drop", drop, limits.max_accuracy_drop))
     return tuple(checks + _logit_checks(metrics, limits))
+
+
+def judged(result: ArtifactResult, checks: tuple[GateCheck, ...]) -> ArtifactResult:
+    """The result with its gates: passed, or failed with those that did not hold."""
+    bad = [gate for gate in checks if not gate.passed]
+    return replace(
+        result,
+        status="failed" if bad else "passed",
+        reason="; ".join(f"{g.name} {g.value:.4g}, limit {g.limit:.4g}" for g in bad),
+        gates=checks,
+    )
 
 
 def _logit_checks(metrics: Metrics, limits: Limits) -> list[GateCheck]:

@@ -2,16 +2,18 @@
 
 `golden/NN.png` holds the input pixels themselves, already square and lossless, so
 that an app can feed them as they are; `golden/golden.json` what each artifact gave
-for them where the bundle was made. On another machine the vendor's kernels may add
+for them where the bundle was made, and a hash of each image's pixels, so that an app
+knows that it decoded them right. On another machine the vendor's kernels may add
 in another order, so an app compares within the `tolerance` written there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from exporter.bundle import BY_KEY, GOLDEN, Bundle, Precision
+from exporter.prove.golden_photos import write_photos
 from exporter.prove.imageset import square_pixels
 from exporter.prove.opened import GetRuntime, open_artifacts
 from exporter.prove.results import Status
@@ -61,9 +64,15 @@ class Replay:
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """golden.json: image file name -> key -> probabilities."""
+    """What golden.json holds.
+
+    Attributes:
+        expected: image file name -> key -> probabilities, float32 `[classes]`.
+        pixels: image file name -> sha256 (hex) of its pixels.
+    """
 
     expected: Mapping[str, Mapping[str, Probabilities]]
+    pixels: Mapping[str, str] = field(default_factory=dict)
 
     def replay(self, image: str, key: str, found: Probabilities) -> Replay:
         """Hold an artifact's answer against the recorded one."""
@@ -175,7 +184,8 @@ def write_golden(
     folder = Path(root) / GOLDEN
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
-    for number, image in enumerate(choose(images)):
+    chosen = choose(images)
+    for number, image in enumerate(chosen):
         pixels = load_pixels(image.path, contract.preprocessing)
         name = f"{number:02d}.png"
         Image.fromarray(pixels, "RGB").save(folder / name, format="PNG", compress_level=9)
@@ -184,14 +194,16 @@ def write_golden(
             {
                 "file": name,
                 "label": image.label,
+                "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
                 "answer": {
                     key: contract.names[int(np.argmax(found))] for key, found in answers.items()
                 },
                 "probabilities": {key: _numbers(found) for key, found in answers.items()},
             }
         )
+    photos = write_photos(folder, chosen[0].path, contract.preprocessing)
     path = folder / FILE
-    path.write_text(_dump(contract, entries), encoding="utf-8")
+    path.write_text(_dump(contract, entries, photos), encoding="utf-8")
     return path
 
 
@@ -204,7 +216,7 @@ def _numbers(values: Probabilities) -> list[float]:
     ]
 
 
-def _dump(contract: Contract, entries: list[dict[str, Any]]) -> str:
+def _dump(contract: Contract, entries: list[dict[str, Any]], photos: list[dict[str, Any]]) -> str:
     document = {
         "schema": 1,
         "input": "the PNG's RGB pixels as they are: uint8, 0..255, no resizing, no normalization",
@@ -213,6 +225,7 @@ def _dump(contract: Contract, entries: list[dict[str, Any]]) -> str:
         "precision": {row.key: row.precision for row in BY_KEY.values()},
         "label_hash": contract.label_hash,
         "images": entries,
+        "photos": photos,
     }
     # One line a list of numbers: a thousand classes are not a thousand lines.
     lists: list[str] = []
@@ -246,9 +259,14 @@ def load(bundle: Bundle) -> Recorded | None:
             }
             for entry in document["images"]
         }
+        pixels = {
+            entry["file"]: str(entry["pixels_sha256"])
+            for entry in document["images"]
+            if "pixels_sha256" in entry
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GoldenError(f"{path} cannot be read.", f"{error}", "export again") from error
-    return Recorded(expected)
+    return Recorded(expected, pixels)
 
 
 def replay_golden(

@@ -157,7 +157,8 @@ def _golden_images(bundle: Bundle, limit: int | None) -> ImageSet:
             f"no folder was given and the bundle has no {GOLDEN}/",
             "name a folder of photographs with --images",
         )
-    found = spread(list_images(folder), limit)
+    squares = [image for image in list_images(folder) if image.path.stem.isdecimal()]
+    found = spread(squares, limit)
     samples = tuple(Sample(image.path, f"{GOLDEN}/{image.path.name}") for image in found)
     problems = []
     for sample in samples:

@@ -16,7 +16,7 @@ import numpy as np
 from exporter.bundle import Bundle, Format, Precision, size_of
 from exporter.prove import golden, latency
 from exporter.prove.compare import FLOAT16, FLOAT32, Comparison, NumberFormat
-from exporter.prove.gates import GATES, Limits, check
+from exporter.prove.gates import GATES, Limits, check, judged
 from exporter.prove.imageset import ImageSet, Sample, evenly, prepare
 from exporter.prove.latency import LatencySettings, Timed
 from exporter.prove.opened import GetRuntime, Opened, one_line, open_artifacts, open_reference
@@ -236,25 +236,7 @@ class _Duel:
             return replace(base, status="failed", reason=self._broken[row.key])
         metrics = self._comparisons[row.key].metrics()
         checks = check(metrics, gates[row.precision], self._bundle.contract.activation)
-        bad = [gate for gate in checks if not gate.passed]
-        return replace(
-            base,
-            status="failed" if bad else "passed",
-            reason="; ".join(f"{g.name} {g.value:.4g}, limit {g.limit:.4g}" for g in bad),
-            images=metrics.images,
-            max_probability_difference=metrics.max_probability_difference,
-            mean_probability_difference=metrics.mean_probability_difference,
-            max_logit_difference=metrics.max_logit_difference,
-            mean_logit_difference=metrics.mean_logit_difference,
-            logit_sqnr_db=metrics.logit_sqnr_db,
-            top1_agreement=metrics.top1_agreement,
-            top5_agreement=metrics.top5_agreement,
-            accuracy=metrics.accuracy,
-            reference_accuracy=metrics.reference_accuracy,
-            gates=checks,
-            worst=metrics.worst,
-            flipped=metrics.flipped,
-        )
+        return judged(metrics.put_into(base), checks)
 
 
 def _time(

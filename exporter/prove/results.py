@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from exporter.bundle import BY_KEY
 from exporter.prove.runtimes.base import Evidence
 
 Status = Literal["passed", "failed", "not run"]
@@ -53,6 +54,25 @@ class ImageResult:
 
 
 @dataclass(frozen=True)
+class Versus:
+    """The same file in two runtimes, number by number.
+
+    Attributes:
+        runtime: the other runtime's name.
+        unit: 'steps' of the integers in front of the last DEQUANTIZE, or 'probability'.
+        elements: how many numbers were compared.
+        differing: how many were not equal.
+        largest: the largest absolute difference, in that unit.
+    """
+
+    runtime: str
+    unit: Literal["steps", "probability"]
+    elements: int
+    differing: int
+    largest: float
+
+
+@dataclass(frozen=True)
 class ArtifactResult:
     """One artifact in one runtime against the reference.
 
@@ -64,7 +84,8 @@ class ArtifactResult:
     Attributes:
         key: the format's key, see `bundle.FORMATS`.
         runtime: name of the runtime, with `version` of its library.
-        evidence: 'run' or 'evaluated'.
+        device: the device that sent the result, or '' for this machine.
+        evidence: 'run', 'evaluated' or 'reported'.
         status: 'not run' when the runtime or the file was absent, with `reason`.
         accuracy, reference_accuracy: top-1 where labels are known, else None.
         worst: the images with the largest differences, worst first.
@@ -93,6 +114,17 @@ class ArtifactResult:
     worst: tuple[ImageResult, ...] = ()
     flipped: tuple[ImageResult, ...] = ()
     bytes: int = 0
+    device: str = ""
+    versus: Versus | None = None
+
+    @property
+    def title(self) -> str:
+        """What tells this row from the others: the key, and where it is not the file's own
+        runtime on this machine, that too."""
+        if self.device:
+            return f"{self.key} @ {self.device}"
+        own = self.runtime == BY_KEY[self.key].runtime
+        return self.key if own else f"{self.key} @ {self.runtime}"
 
 
 @dataclass(frozen=True)
@@ -118,7 +150,9 @@ class Latency:
     """One interleaved latency measurement.
 
     Attributes:
-        device: the processor's name; always a desktop or CI machine, never a phone.
+        device: the processor's name, or the device that measured itself.
+        relative_to: key of the row whose median the ratios are taken to; '' for the
+            reference's.
     """
 
     device: str
@@ -126,6 +160,7 @@ class Latency:
     warmup: int
     results: tuple[LatencyResult, ...]
     not_timed: tuple[tuple[str, str], ...] = ()  # (key, reason)
+    relative_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +174,7 @@ class ParityReport:
     labelled: int
     artifacts: tuple[ArtifactResult, ...]
     latency: Latency | None = None
+    device_latencies: tuple[Latency, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
 
     @property

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from models.contract import Contract
 
-Evidence = Literal["run", "evaluated"]
+Evidence = Literal["run", "evaluated", "reported"]
 Probabilities = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
@@ -56,6 +56,7 @@ class Runtime(ABC):
     name: str
     evidence: Evidence = "run"
     timed: bool = True
+    counterpart: str | None = None
 
     @abstractmethod
     def unavailable(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from exporter.prove import golden
 from exporter.prove.runtimes.base import Session
 from models.errors import UserError
-from models.images import ImageFile, list_images
+from models.images import ImageFile, list_images, load_pixels, to_square
 
 
 def write(root: Path, folder: Path, shelf: Shelf | None = None) -> Path:
@@ -49,7 +50,9 @@ def test_written_twice_the_bytes_are_the_same(tmp_path: Path) -> None:
     folder = draw_images(tmp_path / "images")
     first, second = write(tmp_path / "one", folder), write(tmp_path / "two", folder)
     names = sorted(path.name for path in first.parent.iterdir())
-    assert names == [*(f"{number:02d}.png" for number in range(8)), "golden.json"]
+    squares = [f"{number:02d}.png" for number in range(8)]
+    photos = ["photo.jpg", "photo.png", "photo_jpg_square.png", "photo_square.png"]
+    assert names == [*squares, "golden.json", *photos]
     for name in names:
         assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
 
@@ -124,3 +127,31 @@ def test_damaged_or_missing_golden_files_say_so(tmp_path: Path) -> None:
         golden.load(bundle)
     with pytest.raises(UserError, match="no image"):
         golden.write_golden(tmp_path, [], bundle.contract, {})
+
+
+def test_an_app_can_replay_its_own_preprocessing(tmp_path: Path) -> None:
+    path = write(tmp_path / "dist", draw_images(tmp_path / "images"))
+    document = json.loads(path.read_text())
+    png, jpeg = document["photos"]
+    folder, rule = path.parent, contract().preprocessing
+    for entry in (png, jpeg):
+        with Image.open(folder / entry["file"]) as photo:
+            assert photo.width != photo.height
+        square = np.asarray(Image.open(folder / entry["square"]))
+        assert np.array_equal(square, load_pixels(folder / entry["file"], rule))
+    assert png["max_difference"] == png["mean_difference"] == 0
+    with Image.open(folder / jpeg["file"]) as photo:
+        assert photo.getexif()[0x0112] == 6
+        ignored = np.asarray(to_square(photo.convert("RGB"), rule))
+    upright = load_pixels(folder / jpeg["file"], rule).astype(int)
+    lossless = load_pixels(folder / png["file"], rule).astype(int)
+    assert np.abs(upright - lossless).mean() < np.abs(ignored.astype(int) - lossless).mean()
+
+
+def test_each_golden_image_has_the_hash_of_its_pixels(tmp_path: Path) -> None:
+    path = write(tmp_path / "dist", draw_images(tmp_path / "images"))
+    recorded = golden.load(make_bundle(tmp_path / "dist"))
+    assert recorded is not None and len(recorded.pixels) == 8
+    for name, digest in recorded.pixels.items():
+        pixels = np.asarray(Image.open(path.parent / name))
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == digest
