@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from models.contract import Contract
 
-Evidence = Literal["run", "evaluated", "reported"]
+Evidence = Literal["run", "evaluated", "emulated", "reported"]
 Probabilities = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
 
 
 class Session(ABC):
@@ -23,6 +24,18 @@ class Session(ABC):
     @abstractmethod
     def probabilities(self, pixels: Pixels) -> Probabilities:
         """Classify one image: uint8 `[height, width, 3]` to float32 `[classes]`."""
+
+    def integers(self, pixels: Pixels) -> Integers | None:
+        """The quantized numbers behind the answer, to be compared with another runtime's.
+
+        Args:
+            pixels: as for `probabilities`.
+
+        Returns:
+            The tensor in front of the last DEQUANTIZE, int8 or uint8 `[classes]`; None
+            for a file that is not quantized there.
+        """
+        return None
 
     def labels(self) -> tuple[str, ...] | None:
         """The label names stored inside the file, in order; None where it holds none."""
@@ -57,6 +70,7 @@ class Runtime(ABC):
     evidence: Evidence = "run"
     timed: bool = True
     counterpart: str | None = None
+    usual_images: int | None = None
 
     @abstractmethod
     def unavailable(self) -> str | None:

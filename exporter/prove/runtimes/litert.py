@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from exporter.hushed import hushed
-from exporter.prove.runtimes.base import Pixels, Probabilities, Runtime, Session
+from exporter.prove.runtimes.base import Integers, Pixels, Probabilities, Runtime, Session
 from exporter.prove.runtimes.errors import (
     ArtifactError,
     damaged,
@@ -18,6 +20,7 @@ from exporter.prove.runtimes.errors import (
     require_interface,
 )
 from exporter.prove.runtimes.stored import lines
+from exporter.prove.tflite_integers import with_integer_output
 from models.contract import Contract
 from models.errors import MissingExtraError
 
@@ -35,30 +38,26 @@ def embedded_labels(path: Path) -> tuple[str, ...] | None:
     return lines(text)
 
 
+def require_tflite(path: Path) -> None:
+    """Raise ArtifactError where the file is missing, empty, or no TFLite flatbuffer."""
+    require_file(path)
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if head[4:8] != IDENTIFIER:
+        raise ArtifactError(
+            f"{path} is no TFLite file.",
+            f"it lacks the identifier {IDENTIFIER.decode()} in bytes 4 to 8",
+            "export the model again",
+        )
+
+
 class LiteRtSession(Session):
     """A .tflite file: uint8 `[1, H, W, 3]` to float32 `[1, classes]`."""
 
     def __init__(self, path: Path, contract: Contract, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        require_file(path)
-        with path.open("rb") as stream:
-            head = stream.read(8)
-        if head[4:8] != IDENTIFIER:
-            raise ArtifactError(
-                f"{path} is no TFLite file.",
-                f"it lacks the identifier {IDENTIFIER.decode()} in bytes 4 to 8",
-                "export the model again",
-            )
-        self._path = path
-        try:
-            with hushed():
-                self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-                self._interpreter.allocate_tensors()
-            given = self._interpreter.get_input_details()
-            made = self._interpreter.get_output_details()
-        except (ValueError, RuntimeError) as error:
-            raise damaged(path, "LiteRT", error) from error
+        require_tflite(path)
+        self._path, self._threads = path, threads
+        self._interpreter, given, made = self._open(model_path=str(path))
         if len(given) != 1 or len(made) != 1:
             raise ArtifactError(
                 f"{path} has {len(given)} inputs and {len(made)} outputs.",
@@ -73,11 +72,40 @@ class LiteRtSession(Session):
         )
         self._input, self._output = given[0]["index"], made[0]["index"]
 
-    def probabilities(self, pixels: Pixels) -> Probabilities:
+    def _open(self, **model: Any) -> tuple[Any, list[Any], list[Any]]:
+        """An interpreter with the details of its inputs and outputs."""
+        from ai_edge_litert.interpreter import Interpreter
+
         try:
-            self._interpreter.set_tensor(self._input, pixels[None])
-            self._interpreter.invoke()
-            return self._interpreter.get_tensor(self._output)[0]
+            with hushed():
+                opened = Interpreter(num_threads=self._threads, **model)
+                opened.allocate_tensors()
+            return opened, opened.get_input_details(), opened.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            raise damaged(self._path, "LiteRT", error) from error
+
+    def probabilities(self, pixels: Pixels) -> Probabilities:
+        return self._run(self._interpreter, self._output, pixels)
+
+    def integers(self, pixels: Pixels) -> Integers | None:
+        if self._integer_half is None:
+            return None
+        return self._run(*self._integer_half, pixels).reshape(-1)
+
+    @functools.cached_property
+    def _integer_half(self) -> tuple[Any, int] | None:
+        """The file with its last integers as output, and that output; None where it has none."""
+        model = with_integer_output(self._path.read_bytes())
+        if model is None:
+            return None
+        interpreter, _, made = self._open(model_content=model)
+        return interpreter, made[0]["index"]
+
+    def _run(self, interpreter: Any, output: int, pixels: Pixels) -> Any:
+        try:
+            interpreter.set_tensor(self._input, pixels[None])
+            interpreter.invoke()
+            return interpreter.get_tensor(output)[0]
         except (ValueError, RuntimeError) as error:
             raise damaged(self._path, "LiteRT", error) from error
 
