@@ -54,7 +54,7 @@ def parity(
         threads=threads,
         limit=limit,
         gates=with_overrides(gates),
-        runtimes=None if not runtimes or "all" in runtimes else runtimes,
+        runtimes=runtimes or None,
         latency=LatencySettings(runs=runs) if runs else None,
         evaluated_limit=evaluated_limit,
     )

@@ -165,7 +165,12 @@ class Latency:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """A whole parity run."""
+    """A whole parity run.
+
+    Attributes:
+        reference_accuracy: the reference's top-1 over the labelled images.
+        device_latencies: what devices measured of themselves.
+    """
 
     model: str
     reference: str  # e.g. 'torch eager 2.13.0' or 'onnxruntime 1.31.1 (the ONNX that came in)'
@@ -174,8 +179,9 @@ class ParityReport:
     labelled: int
     artifacts: tuple[ArtifactResult, ...]
     latency: Latency | None = None
-    device_latencies: tuple[Latency, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
+    device_latencies: tuple[Latency, ...] = ()
+    reference_accuracy: float | None = None
 
     @property
     def passed(self) -> bool:

@@ -31,13 +31,14 @@ def junit(report: ParityReport) -> str:
 
 
 def _suite(artifact: ArtifactResult, report: ParityReport) -> ElementTree.Element:
-    suite = ElementTree.Element("testsuite", name=_clean(f"parity.{artifact.key}"))
+    suite = ElementTree.Element("testsuite", name=_clean(f"parity.{artifact.title}"))
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (
         ("reference", report.reference),
         ("runtime", artifact.version),
         ("evidence", artifact.evidence),
         ("images", str(artifact.images)),
+        ("versus", wording.versus(artifact) or ""),
     ):
         ElementTree.SubElement(properties, "property", name=name, value=_clean(value))
     failures = skipped = 0
@@ -63,7 +64,7 @@ def _suite(artifact: ArtifactResult, report: ParityReport) -> ElementTree.Elemen
 
 def _case(suite: ElementTree.Element, artifact: ArtifactResult, name: str) -> ElementTree.Element:
     return ElementTree.SubElement(
-        suite, "testcase", classname=_clean(f"parity.{artifact.key}"), name=_clean(name)
+        suite, "testcase", classname=_clean(f"parity.{artifact.title}"), name=_clean(name)
     )
 
 

@@ -23,7 +23,8 @@ def markdown(report: ParityReport) -> str:
         _escape(wording.scope(report)),
         "",
         "| " + " | ".join(wording.COLUMNS) + " |",
-        "|---|---|---|---|---:|---:|---:|---:|---:|",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+        "| " + " | ".join(map(_escape, wording.reference_cells(report))) + " |",
     ]
     for artifact in report.artifacts:
         row = [_MARKS.get(cell, _escape(cell)) for cell in wording.cells(artifact)]
@@ -31,13 +32,14 @@ def markdown(report: ParityReport) -> str:
     lines.append("")
     for artifact in report.artifacts:
         lines += _failures(artifact)
+    lines += [f"- {_escape(said)}" for said in map(wording.versus, report.artifacts) if said]
     for reason, keys in wording.not_run(report).items():
-        lines.append(f"- not run: {', '.join(keys)}: {_escape(reason)}")
+        lines.append(f"- not run: {_escape(', '.join(keys))}: {_escape(reason)}")
     lines += [f"- {_escape(note)}" for note in report.notes]
     for artifact in report.artifacts:
         lines += _flips(artifact)
-    if report.latency is not None:
-        lines += _latency(report.latency)
+    for latency in (report.latency, *report.device_latencies):
+        lines += _latency(latency) if latency is not None else []
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -70,15 +72,19 @@ def _failures(artifact: ArtifactResult) -> list[str]:
         return []
     bad = [check for check in artifact.gates if not check.passed]
     if not bad:
-        return [f"- **{artifact.key}**: {_escape(artifact.reason)}"]
-    return [f"- **{artifact.key}**: {_escape(wording.gate(check))}" for check in bad]
+        return [f"- **{_escape(artifact.title)}**: {_escape(artifact.reason)}"]
+    return [f"- **{_escape(artifact.title)}**: {_escape(wording.gate(check))}" for check in bad]
 
 
 def _flips(artifact: ArtifactResult) -> list[str]:
     if not artifact.flipped:
         return []
     count = len(artifact.flipped)
-    lines = ["", f"<details><summary>{artifact.key}: {count} answers changed</summary>", ""]
+    lines = [
+        "",
+        f"<details><summary>{_escape(artifact.title)}: {count} answers changed</summary>",
+        "",
+    ]
     lines += [f"- {_escape(wording.flip(flip))}" for flip in artifact.flipped[:_FLIPS]]
     if count > _FLIPS:
         lines.append(f"- and {count - _FLIPS} more")
@@ -90,7 +96,7 @@ def _latency(latency: Latency) -> list[str]:
         "",
         f"### Latency on {_escape(latency.device)}, {latency.threads} thread(s), batch 1",
         "",
-        "| file | runtime | median ms | p90 ms | ratio | runs |",
+        f"| file | runtime | median ms | p90 ms | {_ratio(latency)} | runs |",
         "|---|---|---:|---:|---:|---:|",
     ]
     lines += [
@@ -99,6 +105,10 @@ def _latency(latency: Latency) -> list[str]:
         for timed in latency.results
     ]
     return lines
+
+
+def _ratio(latency: Latency) -> str:
+    return f"to {latency.relative_to}" if latency.relative_to else "ratio"
 
 
 def _escape(text: str) -> str:

@@ -25,22 +25,26 @@ _LISTED = 5
 
 def table(report: ParityReport) -> RenderableType:
     """The parity table with what failed, what was not run, notes, latency and a verdict."""
-    grid = _grid(wording.COLUMNS, left=4)
+    grid = _grid(wording.COLUMNS, left=3)
+    grid.add_row(*map(_cell, wording.reference_cells(report)))
     for artifact in report.artifacts:
         grid.add_row(*map(_cell, wording.cells(artifact)))
     parts: list[RenderableType] = [Text(wording.scope(report)), Text(""), grid, Text("")]
     for artifact in report.artifacts:
         bad = [check for check in artifact.gates if not check.passed]
         if artifact.status == "failed" and not bad:
-            parts.append(Text(f"{artifact.key}: {artifact.reason}", "red"))
-        parts += [Text(f"{artifact.key}: {wording.gate(check)}", "red") for check in bad]
+            parts.append(Text(f"{artifact.title}: {artifact.reason}", "red"))
+        parts += [Text(f"{artifact.title}: {wording.gate(check)}", "red") for check in bad]
         if bad and artifact.worst:
             names = ", ".join(image.image for image in artifact.worst[:_LISTED])
             parts.append(Text(f"  worst images: {names}"))
+    parts += [Text(said) for said in map(wording.versus, report.artifacts) if said is not None]
     for reason, keys in wording.not_run(report).items():
         parts.append(Text(f"not run: {', '.join(keys)}: {reason}", "yellow"))
     if report.latency is not None:
         parts += [Text(""), latency_table(report.latency, note=False), Text("")]
+    for measured in report.device_latencies:
+        parts += [latency_table(measured, note=False), Text("")]
     parts += [Text(f"note: {note}", "dim") for note in report.notes]
     parts.append(Text(wording.verdict(report), "bold green" if report.passed else "bold red"))
     return Group(*parts)
@@ -48,7 +52,8 @@ def table(report: ParityReport) -> RenderableType:
 
 def latency_table(latency: Latency, note: bool = True) -> RenderableType:
     """Median, 90th percentile and ratio to the reference, in milliseconds."""
-    grid = _grid(("file", "runtime", "median", "p90", "ratio", "runs"), left=2)
+    ratio = f"to {latency.relative_to}" if latency.relative_to else "ratio"
+    grid = _grid(("file", "runtime", "median", "p90", ratio, "runs"), left=2)
     for timed in latency.results:
         grid.add_row(
             timed.key,

@@ -6,7 +6,8 @@ from exporter.prove.compare import MAX_SQNR_DB
 from exporter.prove.results import ArtifactResult, GateCheck, ImageResult, ParityReport
 
 NONE = "–"  # a figure that was not measured
-COLUMNS = ("file", "precision", "status", "how", "max Δp", "logit Δ", "dB", "same", "accuracy")
+COLUMNS = ("file", "runtime", "status", "max Δp", "logit Δ", "dB", "same", "accuracy")
+REFERENCE = "reference"  # the status of the first row
 
 
 def difference(value: float | None) -> str:
@@ -41,20 +42,49 @@ def accuracy(artifact: ArtifactResult) -> str:
     return f"{100 * artifact.accuracy:.1f} {change:+.1f}"
 
 
+def where(artifact: ArtifactResult) -> str:
+    """'litert', 'coreml, evaluated', 'arm64, emulated', 'Pixel 7, reported'."""
+    if artifact.device:
+        return f"{artifact.device}, {artifact.evidence}"
+    if artifact.status == "not run" or artifact.evidence == "run":
+        return artifact.runtime
+    return f"{artifact.runtime.removeprefix('litert-')}, {artifact.evidence}"
+
+
 def cells(artifact: ArtifactResult) -> tuple[str, ...]:
     """One row under `COLUMNS`."""
-    ran = artifact.status != "not run"
     return (
         artifact.key,
-        artifact.precision,
+        where(artifact),
         artifact.status.upper() if artifact.status == "failed" else artifact.status,
-        artifact.evidence if ran else NONE,
         difference(artifact.max_probability_difference),
         logits(artifact.mean_logit_difference),
         decibels(artifact.logit_sqnr_db),
         percent(artifact.top1_agreement),
         accuracy(artifact),
     )
+
+
+def reference_cells(report: ParityReport) -> tuple[str, ...]:
+    """The reference's row: what all others are compared with."""
+    found = report.reference_accuracy
+    right = NONE if found is None else f"{100 * found:.1f}"
+    return ("the model", report.reference.split()[0], REFERENCE, *(NONE,) * 4, right)
+
+
+def versus(artifact: ArtifactResult) -> str | None:
+    """'tflite-int8 @ litert-arm64: 0 of 2560 numbers differ from litert'; None where it was
+    not compared."""
+    found = artifact.versus
+    if found is None:
+        return None
+    said = f"{artifact.title}: {found.differing} of {found.elements} numbers differ from"
+    said = f"{said} {found.runtime}'s"
+    if not found.differing:
+        return said
+    steps = f"{found.largest:.0f} step{'' if found.largest == 1 else 's'}"
+    largest = steps if found.unit == "steps" else f"{found.largest:.1e}"
+    return f"{said}, the largest by {largest}"
 
 
 def gate(check: GateCheck) -> str:
@@ -74,13 +104,16 @@ def flip(result: ImageResult, names: tuple[str, ...] | None = None) -> str:
 
 def verdict(report: ParityReport) -> str:
     """The whole run in one sentence."""
-    failed = [found.key for found in report.artifacts if found.status == "failed"]
-    passed = [found.key for found in report.artifacts if found.status == "passed"]
+    failed = [found for found in report.artifacts if found.status == "failed"]
+    compared = len([found for found in report.artifacts if found.status == "passed"]) + len(failed)
+    elsewhere = any(found.title != found.key for found in report.artifacts)
+    rows = "rows" if elsewhere else "files"  # one file has a row in each runtime
     if failed:
-        return f"{len(failed)} of {len(failed) + len(passed)} files failed: {', '.join(failed)}"
-    if not passed:
+        names = ", ".join(found.title for found in failed)
+        return f"{len(failed)} of {compared} {rows} failed: {names}"
+    if not compared:
         return "nothing was compared: no file could be run here"
-    return f"all {len(passed)} compared files pass their gates"
+    return f"all {compared} compared {rows} pass their gates"
 
 
 def scope(report: ParityReport) -> str:
@@ -93,9 +126,9 @@ def scope(report: ParityReport) -> str:
 
 
 def not_run(report: ParityReport) -> dict[str, list[str]]:
-    """Keys of the files that were not run, by reason."""
+    """Files that were not run, by reason."""
     reasons: dict[str, list[str]] = {}
     for artifact in report.artifacts:
         if artifact.status == "not run":
-            reasons.setdefault(artifact.reason, []).append(artifact.key)
+            reasons.setdefault(artifact.reason, []).append(artifact.title)
     return reasons

@@ -15,9 +15,13 @@ _RUNTIMES: dict[str, tuple[str, str]] = {
     "litert": ("litert", "LiteRtRuntime"),
     "tensorflow": ("tensorflow_saved_model", "TensorFlowRuntime"),
     "coreml": ("coreml", "CoreMLRuntime"),
+    "litert-arm64": ("litert_arm64", "LiteRtArm64Runtime"),
+    "browser": ("browser", "BrowserRuntime"),
     "reference-onnx": ("reference_onnx", "ReferenceOnnxRuntime"),
 }
 _REFERENCES = ("reference-onnx",)  # opens what came in, never an artifact
+# Runtimes that open another one's files once more, asked for by name or with 'all'.
+SECOND: dict[str, str] = {"litert-arm64": "litert", "browser": "litert"}
 
 
 def names() -> tuple[str, ...]:

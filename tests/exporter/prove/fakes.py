@@ -9,13 +9,14 @@ import numpy as np
 from PIL import Image
 
 from exporter.bundle import BY_KEY, Bundle
-from exporter.prove.runtimes.base import Evidence, Pixels, Probabilities, Runtime, Session
+from exporter.prove.runtimes.base import Evidence, Integers, Pixels, Probabilities, Runtime, Session
 from exporter.prove.runtimes.errors import ArtifactError
 from models.contract import Contract, Label, Preprocessing
 
 CLASSES = ("adder", "boa", "cobra", "dhaman")
 SIDE = 8
 Answer = Callable[[Pixels], Probabilities]
+Steps = Callable[[Pixels], Integers]
 
 
 def contract(**changes: object) -> Contract:
@@ -39,12 +40,17 @@ def linear(pixels: Pixels, weights: np.ndarray = WEIGHTS) -> Probabilities:
 
 
 class FakeSession(Session):
-    def __init__(self, answer: Answer, names: tuple[str, ...] | None) -> None:
-        self.answer, self.names, self.closed = answer, names, False
+    def __init__(
+        self, answer: Answer, names: tuple[str, ...] | None, steps: Steps | None = None
+    ) -> None:
+        self.answer, self.names, self.closed, self.steps = answer, names, False, steps
 
     def probabilities(self, pixels: Pixels) -> Probabilities:
         assert not self.closed
         return self.answer(pixels)
+
+    def integers(self, pixels: Pixels) -> Integers | None:
+        return None if self.steps is None else self.steps(pixels)
 
     def labels(self) -> tuple[str, ...] | None:
         return self.names
@@ -63,10 +69,11 @@ class FakeRuntime(Runtime):
         lacking: str | None = None,
         evidence: Evidence = "run",
         names: tuple[str, ...] | None = CLASSES,
+        steps: Steps | None = None,
     ) -> None:
         self.name, self.answers, self.lacking = name, answers, lacking
         self.evidence, self.timed = evidence, evidence == "run"
-        self.names = names
+        self.names, self.steps = names, steps
         self.sessions: list[FakeSession] = []
 
     def unavailable(self) -> str | None:
@@ -78,7 +85,9 @@ class FakeRuntime(Runtime):
     def open(self, path: Path, contract: Contract, threads: int = 1) -> Session:
         if not path.exists():
             raise ArtifactError(f"{path} does not exist.")
-        self.sessions.append(FakeSession(self.answers.get(path.name, linear), self.names))
+        self.sessions.append(
+            FakeSession(self.answers.get(path.name, linear), self.names, self.steps)
+        )
         return self.sessions[-1]
 
 
@@ -92,6 +101,9 @@ class Shelf:
             for name in ("torch", "onnxruntime", "litert", "tensorflow", "coreml")
         }
         self.runtimes["coreml"] = FakeRuntime("coreml", found, evidence="evaluated")
+        for name, evidence in (("litert-arm64", "emulated"), ("browser", "run")):
+            self.runtimes[name] = FakeRuntime(name, found, evidence=evidence)  # type: ignore[arg-type]
+            self.runtimes[name].timed, self.runtimes[name].counterpart = False, "litert"
 
     def get(self, name: str) -> Runtime:
         return self.runtimes[name]

@@ -22,6 +22,7 @@ from exporter.prove.results import (
     Latency,
     LatencyResult,
     ParityReport,
+    Versus,
 )
 from exporter.prove.verify import Finding
 from models.errors import UserError
@@ -68,6 +69,7 @@ LATENCY = Latency(
 REPORT = ParityReport(
     "snakes [v2]", "torch eager 2.13.0", "photos", 400, 400,
     (artifact("onnx"), FAILING, ABSENT, UNOPENED), LATENCY, ("a note with [brackets]",),
+    reference_accuracy=0.8325,
 )  # fmt: skip
 SOUND = replace(REPORT, artifacts=(artifact("onnx"), ABSENT))
 
@@ -83,13 +85,15 @@ def test_the_terminal_table_says_everything_in_80_columns() -> None:
     assert max(map(len, text.splitlines())) <= 80
     row = next(line for line in text.splitlines() if line.startswith("tflite-int8 "))
     assert row.split() == [
-        "tflite-int8", "int8", "FAILED", "run", "4.4e-01", "0.231", "20.0", "91.5%", "81.0", "-2.2",
+        "tflite-int8", "litert", "FAILED", "4.4e-01", "0.231", "20.0", "91.5%", "81.0", "-2.2",
     ]  # fmt: skip
     assert "top-1 agreement is 0.915, the limit is 0.93" in text
     assert "accuracy drop is 0.0225, the limit is 0.02" in text
     assert "outside" not in text
     assert "mlmodel: Model.mlmodel cannot be opened" in text
     assert "not run: saved-model: tensorflow is not installed" in text.replace("\n", " ")
+    first = next(line for line in text.splitlines() if line.startswith("the model "))
+    assert first.split()[2:] == ["torch", "reference", "–", "–", "–", "–", "83.2"]
     assert "snakes [v2]" in text
     assert "a note with [brackets]" in text
     assert "2 of 3 files failed: tflite-int8, mlmodel" in text
@@ -102,6 +106,39 @@ def test_every_format_fits_the_table() -> None:
     for row in FORMATS:
         assert any(line.startswith(row.key + " ") for line in text.splitlines())
     assert "all 9 compared files pass their gates" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_one_file_in_several_runtimes_has_a_row_in_each() -> None:
+    int8 = artifact("tflite-int8")
+    arm64 = replace(
+        int8, runtime="litert-arm64", evidence="emulated",
+        versus=Versus("litert", "steps", 2560, 3, 1.0),
+    )  # fmt: skip
+    same = replace(int8, runtime="browser", versus=Versus("litert", "steps", 2560, 0, 0.0))
+    phone = replace(int8, runtime="browser", evidence="reported", device="Pix|el", accuracy=None)
+    timed = Latency("Pix|el (reported by the device)", 4, 5,
+                    (LatencyResult("tflite-int8", "LiteRT.js", 30, 8.8, 9.0, 1.1),),
+                    relative_to="tflite-float32")  # fmt: skip
+    report = replace(SOUND, artifacts=(int8, arm64, same, phone), device_latencies=(timed,))
+    text = shown(outputs.table(report))
+    assert max(map(len, text.splitlines())) <= 80
+    places = [
+        line.split()[1:3]
+        for line in text.splitlines()
+        if line.startswith("tflite-int8 ") and "@" not in line
+    ]
+    assert places[:1] == [["litert", "passed"]]
+    assert ["arm64,", "emulated"] in places and ["Pix|el,", "reported"] in places
+    flat = " ".join(text.split())
+    assert "tflite-int8 @ litert-arm64: 3 of 2560 numbers differ from litert's, the largest by 1 " \
+           "step" in flat  # fmt: skip
+    assert "tflite-int8 @ browser: 0 of 2560 numbers differ from litert's" in flat
+    assert "to tflite-float32" in text
+    assert "all 4 compared rows pass" in text
+    names = [suite.get("name") for suite in ElementTree.fromstring(outputs.junit(report))]
+    assert len(set(names)) == 4 and "parity.tflite-int8 @ Pix|el" in names
+    assert "Pix\\|el, reported" in outputs.markdown(report)
 
 
 def test_nothing_compared_reads_as_such() -> None:
@@ -143,9 +180,9 @@ def test_junit_survives_characters_that_xml_cannot_hold() -> None:
 def test_markdown_names_cannot_break_the_table_or_open_a_tag() -> None:
     text = outputs.markdown(REPORT)
     table = [line for line in text.splitlines() if line.startswith("| ")]
-    assert table[0].count("|") == 10
+    assert table[0].count("|") == 9
     assert {line.count("|") for line in table if "ms |" not in line and "LiteRT" not in line
-            and "eager" not in line} == {10}  # fmt: skip
+            and "eager" not in line} == {9}  # fmt: skip
     assert "<img>" not in text
     assert "a\\|b/&lt;img&gt;.jpg" in text
     assert "❌ FAILED" in text
@@ -197,7 +234,7 @@ def test_doctor_knows_this_environment() -> None:
     assert "pytest" not in found
     assert sum(name.startswith("tensorflow") for name in found) == 1
     assert [state.name for state in diagnosis.runtimes] == [
-        "torch", "onnxruntime", "litert", "tensorflow", "coreml",
+        "torch", "onnxruntime", "litert", "tensorflow", "coreml", "litert-arm64", "browser",
     ]  # fmt: skip
     text = shown(doctor.render(diagnosis), 100)
     assert "onnxruntime" in text

@@ -1,0 +1,237 @@
+"""The reference and every opened file, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.bundle import Bundle, Format, Precision, size_of
+from exporter.prove import golden
+from exporter.prove.compare import FLOAT16, FLOAT32, Comparison, NumberFormat, top1
+from exporter.prove.gates import Limits, check, judged
+from exporter.prove.imageset import ImageSet, Sample, evenly
+from exporter.prove.opened import Opened, one_line
+from exporter.prove.results import ArtifactResult, Versus
+from exporter.prove.runtimes.base import Pixels, Probabilities, Session
+from models.errors import UserError
+
+TIMED_IMAGES = 8
+Place = tuple[str, str]  # (format key, runtime)
+Unit = Literal["steps", "probability"]
+Numbers = npt.NDArray[Any]
+
+
+def numbers_of(row: Format) -> NumberFormat:
+    """The arithmetic in which a format's softmax is computed.
+
+    Core ML computes float16 programs, and those with int8 weights, in float16; the
+    float16 and int8 TFLite files compute their softmax in float32.
+    """
+    return FLOAT16 if row.runtime == "coreml" and row.precision != "float32" else FLOAT32
+
+
+@dataclass
+class Tally:
+    """The numbers of one file in two runtimes, added up over images.
+
+    Args:
+        runtime: the other runtime's name.
+    """
+
+    runtime: str
+    _unit: Unit = "probability"
+    _elements: int = 0
+    _differing: int = 0
+    _largest: float = 0.0
+
+    def add(self, unit: Unit, mine: Numbers, theirs: Numbers) -> None:
+        """Take one image in: two arrays of the same shape.
+
+        Raises:
+            ValueError: their shapes differ.
+        """
+        if mine.shape != theirs.shape:
+            raise ValueError(f"{mine.shape} against {theirs.shape}")
+        difference = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
+        self._unit = unit
+        self._elements += mine.size
+        self._differing += int((difference != 0).sum())  # NaN differs from everything
+        finite = np.isfinite(difference)
+        self._largest = max(self._largest, float(difference.max(where=finite, initial=0.0)))
+
+    def result(self) -> Versus:
+        """What it came to."""
+        return Versus(self.runtime, self._unit, self._elements, self._differing, self._largest)
+
+
+@dataclass
+class _Contestant:
+    """One opened file and what was seen of it so far."""
+
+    entry: Opened
+    session: Session
+    comparison: Comparison
+    places: set[int] | None  # of the images it is given; None for all
+    broken: str = ""
+    found: Probabilities | None = None  # of the image at hand
+    tally: Tally | None = None
+
+
+class Duel:
+    """The reference and the artifacts, image by image.
+
+    Args:
+        bundle: what is proven.
+        given: the images.
+        reference: the opened reference.
+        opened: every row, opened or not.
+        slow_limit: how many images go to files that are evaluated or emulated; None
+            for as many as their runtimes usually take.
+
+    Attributes:
+        ready: the first images, for the latency.
+        replays: the golden answers met again, where these are the golden images.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        given: ImageSet,
+        reference: Session,
+        opened: Sequence[Opened],
+        slow_limit: int | None = None,
+    ) -> None:
+        self._bundle, self._given, self._reference = bundle, given, reference
+        self._count = self._labelled = self._right = 0
+        self.ready: list[Pixels] = []
+        self._recorded = golden.load(bundle) if given.square else None
+        self.replays: list[golden.Replay] = []
+        self._contestants: dict[Place, _Contestant] = {}
+        for entry in opened:
+            if entry.session is not None:
+                comparison = Comparison(bundle.contract.activation, numbers_of(entry.row))
+                places = _places(entry, len(given.samples), slow_limit)
+                self._contestants[entry.place] = _Contestant(
+                    entry, entry.session, comparison, places
+                )
+
+    def image(self, sample: Sample) -> None:
+        """Classify the next image everywhere."""
+        pixels = self._given.pixels(sample)
+        pixels.setflags(write=False)  # no session may change what the next one sees
+        if len(self.ready) < TIMED_IMAGES:
+            self.ready.append(pixels)
+        wanted = self._reference.probabilities(pixels)
+        self._require_sound(wanted, sample)
+        if sample.truth is not None:
+            self._labelled += 1
+            self._right += top1(wanted) == sample.truth
+        for contestant in self._contestants.values():
+            contestant.found = None
+            if not contestant.broken and (
+                contestant.places is None or self._count in contestant.places
+            ):
+                self._compare(contestant, sample, pixels, wanted)
+        self._count += 1
+
+    def _compare(
+        self, contestant: _Contestant, sample: Sample, pixels: Pixels, wanted: Probabilities
+    ) -> None:
+        entry = contestant.entry
+        try:
+            found = contestant.session.probabilities(pixels)
+            if found.shape != wanted.shape:
+                contestant.broken = f"it gives {found.shape} values, the reference {wanted.shape}"
+                return
+            contestant.found = found
+            self._face_counterpart(contestant, pixels)
+        except UserError as error:
+            contestant.broken = one_line(error)
+            return
+        label = None if sample.truth is None else self._bundle.contract.names[sample.truth]
+        contestant.comparison.add(sample.name, wanted, found, label, sample.truth)
+        if self._recorded is not None and entry.counterpart is None:
+            self.replays.append(self._recorded.replay(sample.path.name, entry.row.key, found))
+
+    def _face_counterpart(self, contestant: _Contestant, pixels: Pixels) -> None:
+        """Hold a runtime's numbers against those of the runtime that it should repeat."""
+        name = contestant.entry.counterpart
+        other = self._contestants.get((contestant.entry.row.key, name)) if name else None
+        if name is None or other is None or other.found is None or contestant.found is None:
+            return
+        if contestant.tally is None:
+            contestant.tally = Tally(name)
+        mine, theirs = contestant.session.integers(pixels), other.session.integers(pixels)
+        if mine is not None and theirs is not None:
+            contestant.tally.add("steps", mine, theirs)
+        else:
+            contestant.tally.add("probability", contestant.found, other.found)
+
+    @property
+    def reference_accuracy(self) -> float | None:
+        """The reference's top-1 over the labelled images; None without any."""
+        return self._right / self._labelled if self._labelled else None
+
+    def _require_sound(self, wanted: Probabilities, sample: Sample) -> None:
+        classes = len(self._bundle.contract.labels)
+        if wanted.shape != (classes,):
+            raise UserError(
+                f"The reference gives {wanted.shape} values, the contract has {classes} labels.",
+                "nothing can be compared with it",
+                "export the model again",
+            )
+        if not np.isfinite(wanted).all():
+            raise UserError(
+                f"The reference itself gives NaN or infinity for {sample.name}.",
+                "its weights hold such values, or it overflows",
+                "train it again, or take an earlier checkpoint",
+            )
+
+    def works(self, entry: Opened) -> bool:
+        found = self._contestants.get(entry.place)
+        return found is not None and not found.broken
+
+    def limited(self) -> dict[tuple[str, int], list[str]]:
+        """Files that were given some of the images only: (evidence, images) to keys."""
+        groups: dict[tuple[str, int], list[str]] = {}
+        for found in self._contestants.values():
+            if found.places is not None and not found.broken:
+                group = (found.entry.evidence, len(found.places))
+                groups.setdefault(group, []).append(found.entry.row.key)
+        return groups
+
+    def result(self, entry: Opened, gates: Mapping[Precision, Limits]) -> ArtifactResult:
+        """What the comparison of one artifact came to."""
+        row = entry.row
+        path = self._bundle.path(row.key)
+        base = ArtifactResult(
+            key=row.key,
+            path=row.path,
+            precision=row.precision,
+            runtime=entry.runtime,
+            version=entry.version,
+            evidence=entry.evidence,
+            status=entry.status,
+            reason=entry.reason,
+            bytes=size_of(path) if path.exists() else 0,
+        )
+        found = self._contestants.get(entry.place)
+        if found is None:
+            return base
+        if found.broken:
+            return replace(base, status="failed", reason=found.broken)
+        metrics = found.comparison.metrics()
+        checks = check(metrics, gates[row.precision], self._bundle.contract.activation)
+        versus = found.tally.result() if found.tally is not None else None
+        return judged(replace(metrics.put_into(base), versus=versus), checks)
+
+
+def _places(entry: Opened, count: int, slow_limit: int | None) -> set[int] | None:
+    """Which of `count` images an entry is given; None for all of them."""
+    slow = entry.evidence in ("evaluated", "emulated")
+    limit = slow_limit if slow and slow_limit is not None else entry.usual_images
+    return None if limit is None or limit >= count else evenly(count, limit)

@@ -1,0 +1,138 @@
+"""One file in several runtimes: rows of their own, and held against each other number by number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import Shelf, draw_images, linear, make_bundle
+
+from exporter.prove.duel import Tally
+from exporter.prove.latency import LatencySettings
+from exporter.prove.parity import ParitySettings, run_parity
+from exporter.prove.results import ArtifactResult, ParityReport, Versus
+from models.errors import UserError
+from models.images import list_images
+
+KEYS = ("onnx", "tflite-float32", "tflite-int8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_images(tmp_path_factory.mktemp("images"))
+
+
+def proven(root: Path, folder: Path, shelf: Shelf, **settings: Any) -> ParityReport:
+    asked = ParitySettings(**{"latency": None, "runtimes": ("all",), **settings})
+    return run_parity(
+        make_bundle(root, KEYS), list_images(folder), folder, settings=asked, get_runtime=shelf.get
+    )
+
+
+def rows(report: ParityReport) -> dict[str, ArtifactResult]:
+    found = {row.title: row for row in report.artifacts}
+    assert len(found) == len(report.artifacts)
+    return found
+
+
+def steps(change: int = 0) -> Any:
+    return lambda pixels: (pixels.reshape(-1)[:4] // 4).astype(np.int8) + np.int8(change)
+
+
+def test_all_gives_a_row_for_each_file_in_each_runtime(tmp_path: Path, folder: Path) -> None:
+    found = rows(proven(tmp_path, folder, Shelf()))
+    ran = {title for title, row in found.items() if row.status == "passed"}
+    assert ran == {
+        "onnx", "tflite-float32", "tflite-int8",
+        "tflite-float32 @ litert-arm64", "tflite-int8 @ litert-arm64",
+        "tflite-float32 @ browser", "tflite-int8 @ browser",
+    }  # fmt: skip
+    assert found["saved-model"].reason == "not in this bundle"
+    assert found["tflite-int8 @ litert-arm64"].evidence == "emulated"
+
+
+def test_nothing_second_runs_unless_it_is_asked_for(tmp_path: Path, folder: Path) -> None:
+    shelf = Shelf()
+    assert not any("@" in title for title in rows(proven(tmp_path, folder, shelf, runtimes=None)))
+    assert not shelf.runtimes["browser"].sessions
+
+
+def test_a_second_runtime_brings_its_counterpart(tmp_path: Path, folder: Path) -> None:
+    found = rows(proven(tmp_path, folder, Shelf(), runtimes=("litert-arm64",)))
+    assert found["tflite-int8"].status == "passed"
+    assert found["tflite-int8 @ litert-arm64"].versus is not None
+    assert found["onnx"].reason == "left out by choice of runtimes"
+    with pytest.raises(UserError, match="no runtime litert-arm"):
+        proven(tmp_path, folder, Shelf(), runtimes=("litert-arm",))
+
+
+def test_numbers_are_held_against_the_counterparts(tmp_path: Path, folder: Path) -> None:
+    shelf = Shelf()
+    shelf.runtimes["litert"].steps = steps()
+    shelf.runtimes["litert-arm64"].steps = steps(2)
+    found = rows(proven(tmp_path, folder, shelf))
+    other = found["tflite-int8 @ litert-arm64"]
+    assert other.versus == Versus("litert", "steps", 160, 160, 2.0)
+    assert other.status == "passed"  # the gates hold it against the model, as any file
+    assert found["tflite-int8 @ browser"].versus == Versus("litert", "probability", 160, 0, 0.0)
+    assert found["tflite-int8"].versus is None
+
+
+def test_a_wrong_second_runtime_fails_alone(tmp_path: Path, folder: Path) -> None:
+    shelf = Shelf()
+    shelf.runtimes["browser"].answers = {"model_int8.tflite": lambda p: linear(p)[[1, 0, 2, 3]]}
+    report = proven(tmp_path, folder, shelf)
+    failed = [title for title, row in rows(report).items() if row.status == "failed"]
+    assert failed == ["tflite-int8 @ browser"]
+    assert not report.passed
+
+
+def test_an_absent_one_is_not_run_with_the_reason(tmp_path: Path, folder: Path) -> None:
+    shelf = Shelf()
+    shelf.runtimes["litert-arm64"].lacking = "no emulator"
+    report = proven(tmp_path, folder, shelf)
+    row = rows(report)["tflite-int8 @ litert-arm64"]
+    assert (row.status, row.reason) == ("not run", "no emulator")
+    assert report.passed
+
+
+def test_emulated_time_is_never_latency(tmp_path: Path, folder: Path) -> None:
+    report = proven(tmp_path, folder, Shelf(), latency=LatencySettings(runs=50, warmup=1), limit=2)
+    assert report.latency is not None
+    keys = [timed.key for timed in report.latency.results]
+    assert keys == ["torch", "onnx", "tflite-float32", "tflite-int8"]
+    assert not any("emulated" in reason for _, reason in report.latency.not_timed)
+
+
+def test_slow_ones_take_fewer_images(tmp_path: Path, folder: Path) -> None:
+    shelf = Shelf()
+    shelf.runtimes["litert-arm64"].usual_images = 6
+    report = proven(tmp_path, folder, shelf)
+    found = rows(report)
+    assert found["tflite-int8 @ litert-arm64"].images == 6
+    assert found["tflite-int8 @ browser"].images == 40
+    versus = found["tflite-int8 @ litert-arm64"].versus
+    assert versus is not None and versus.elements == 6 * 4
+    assert "emulated on 6 of the images: tflite-float32, tflite-int8" in report.notes
+    assert (
+        rows(proven(tmp_path, folder, shelf, evaluated_limit=3))[
+            "tflite-int8 @ litert-arm64"
+        ].images
+        == 3
+    )
+
+
+def test_a_tally_counts_what_is_no_number_as_different() -> None:
+    tally = Tally("litert")
+    tally.add("probability", np.array([1.0, np.nan]), np.array([1.0, np.nan]))
+    tally.add("probability", np.array([0.5, 0.0]), np.array([0.25, 0.0]))
+    assert tally.result() == Versus("litert", "probability", 4, 2, 0.25)
+    with pytest.raises(ValueError, match="against"):
+        tally.add("steps", np.zeros(3), np.zeros(4))
+
+
+def test_reference_accuracy_is_over_all_images(tmp_path: Path, folder: Path) -> None:
+    report = proven(tmp_path, folder, Shelf(), runtimes=None)
+    assert report.reference_accuracy == rows(report)["onnx"].reference_accuracy
