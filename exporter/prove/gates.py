@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -153,7 +154,7 @@ def _number(item: str, text: str) -> float | None:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if value != value:
+    if not math.isfinite(value):
         raise GateError(
             f"The gate {item!r} has no number.",
             f"{text!r} is neither a number nor 'off'",
