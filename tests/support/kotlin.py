@@ -107,7 +107,7 @@ def stdlib() -> Path:
     return _fetch(_COMPILER) / "package" / "lib" / "kotlin-stdlib.jar"
 
 
-def compile(  # noqa: A001
+def compile(
     sources: Sequence[Path],
     classpath: Sequence[Path] = (),
     out: Path | None = None,
