@@ -1,0 +1,173 @@
+package com.example.classifier
+
+import android.app.Application
+import android.net.Uri
+import android.util.Log
+import androidx.lifecycle.AndroidViewModel
+import androidx.lifecycle.LiveData
+import androidx.lifecycle.MutableLiveData
+import androidx.lifecycle.SavedStateHandle
+import com.example.classifier.core.ContractException
+import com.example.classifier.core.Venomous
+import java.io.File
+import java.io.IOException
+import java.util.concurrent.Executors
+
+/**
+ * Loads the model and judges photographs, one after the other, off the main thread.
+ *
+ * It outlives a rotation. The photograph lies in a file of the app's cache, so that after the
+ * system has ended the process the same photograph is judged again.
+ */
+class ClassifierViewModel(
+    application: Application,
+    private val saved: SavedStateHandle,
+) : AndroidViewModel(application) {
+    private val worker = Executors.newSingleThreadExecutor()
+    private val shown = MutableLiveData(Screen())
+    private var latest = Screen()
+    private var model: LoadedModel? = null // of the worker's thread only
+
+    val screen: LiveData<Screen> get() = shown
+
+    /** Where the camera writes, and where a chosen photograph is copied to. */
+    val photograph = File(application.cacheDir, "photograph")
+
+    init {
+        val again = saved.get<Boolean>(HAS_PHOTOGRAPH) == true && photograph.isFile
+        worker.execute {
+            val problem = tried { model = LoadedModel.load(application.assets) }
+            val ready = problem == null
+            change { it.copy(ready = ready, busy = ready && again, problem = problem) }
+            if (ready && again) end(tried { classify() })
+        }
+    }
+
+    /** Shows the camera instead of the last photograph. */
+    fun showCamera() {
+        saved[HAS_PHOTOGRAPH] = false
+        change { it.copy(camera = true, picture = null, result = null, problem = null) }
+    }
+
+    /** Says what went wrong outside: no permission, no camera, no photograph taken. */
+    fun show(problem: Problem) = change { it.copy(camera = false, busy = false, problem = problem) }
+
+    /** The camera was asked for a photograph; [judge] or [show] comes next. */
+    fun startsCapture() = change { it.copy(busy = true, problem = null) }
+
+    /** Copies what the picker gave, then judges it. */
+    fun choose(source: Uri) {
+        val content = getApplication<Application>().contentResolver
+        begin()
+        later {
+            val problem =
+                tried {
+                    val input = content.openInputStream(source) ?: throw IOException("$source")
+                    input.use { from -> photograph.outputStream().use { from.copyTo(it) } }
+                    classify()
+                }
+            end(problem)
+        }
+    }
+
+    /** Judges the photograph that lies in [photograph]. */
+    fun judge() {
+        begin()
+        later { end(tried { classify() }) }
+    }
+
+    override fun onCleared() {
+        worker.execute {
+            model?.close()
+            photograph.delete()
+        }
+        worker.shutdown()
+    }
+
+    /** On the worker's thread; the camera may still report after the screen was closed. */
+    private fun later(work: () -> Unit) {
+        if (!worker.isShutdown) worker.execute(work)
+    }
+
+    private fun begin() {
+        saved[HAS_PHOTOGRAPH] = true
+        change {
+            it.copy(camera = false, busy = true, picture = null, result = null, problem = null)
+        }
+    }
+
+    private fun end(problem: Problem?) {
+        if (problem == null) return
+        change { it.copy(busy = false, result = null, problem = problem) }
+    }
+
+    private fun classify() {
+        val loaded = model ?: throw NoModelException()
+        if (photograph.length() > MAX_FILE_BYTES) throw TooLargeException()
+        val contract = loaded.classifier.contract
+        val photo = Photo.decode(photograph.readBytes(), contract.preprocessing.applyExif)
+        if (photo.sample > 1) {
+            Log.w(TAG, "read at 1/${photo.sample}: ${photo.megapixels} megapixels")
+        }
+        val timed = loaded.classify(photo.image)
+        val result =
+            Result(
+                timed,
+                contract.notSureThreshold,
+                contract.labels.any { it.venomous != Venomous.UNKNOWN },
+                loaded.threads,
+                loaded.file,
+                photo.sample,
+                photo.megapixels,
+            )
+        val picture = photo.forScreen()
+        change { it.copy(busy = false, picture = picture, result = result, problem = null) }
+    }
+
+    /** Runs `work`; null, or what went wrong in words for the screen. */
+    private fun tried(work: () -> Unit): Problem? {
+        val problem =
+            try {
+                work()
+                return null
+            } catch (_: NoModelException) {
+                Problem(R.string.no_model)
+            } catch (_: CompressedModelException) {
+                Problem(R.string.model_compressed)
+            } catch (error: ContractException) {
+                Problem(R.string.model_refused, error.message)
+            } catch (error: RuntimeFailedException) {
+                Problem(R.string.runtime_failed, error.message)
+            } catch (_: NoPictureException) {
+                Problem(R.string.no_picture)
+            } catch (_: TooLargeException) {
+                Problem(R.string.too_large)
+            } catch (_: OutOfMemoryError) {
+                Problem(R.string.too_large)
+            } catch (error: IOException) {
+                Problem(R.string.unreadable, error.message)
+            } catch (error: SecurityException) {
+                Problem(R.string.unreadable, error.message)
+            } catch (error: IllegalArgumentException) {
+                Problem(R.string.unreadable, error.message)
+            }
+        Log.w(TAG, "problem: $problem")
+        return problem
+    }
+
+    /** The newest screen, changed; callable from any thread. */
+    private fun change(how: (Screen) -> Screen) {
+        synchronized(this) {
+            latest = how(latest)
+            shown.postValue(latest)
+        }
+    }
+
+    private class TooLargeException : Exception()
+
+    private companion object {
+        const val TAG = "Classifier"
+        const val HAS_PHOTOGRAPH = "has_photograph"
+        const val MAX_FILE_BYTES = 64L * 1024 * 1024
+    }
+}

@@ -1,0 +1,9 @@
+// Stub: just what android_demo uses of this class, for a type check. It proves our spelling, not Google's.
+package android.app;
+
+import android.content.Context;
+
+public class Instrumentation {
+    public native Context getContext();
+    public native Context getTargetContext();
+}

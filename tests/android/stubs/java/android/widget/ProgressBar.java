@@ -1,0 +1,6 @@
+// Stub: just what android_demo uses of this class, for a type check. It proves our spelling, not Google's.
+package android.widget;
+
+import android.view.View;
+
+public class ProgressBar extends View {}
