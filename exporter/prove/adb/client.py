@@ -200,9 +200,10 @@ def _call(words: list[str], timeout: float) -> str:
         raise AdbError(
             "adb cannot be started.", error.strerror or str(error), "install it again"
         ) from error
-    out = done.stdout.decode("utf-8", "replace")
-    if done.returncode != 0 and _EXIT not in out:
-        _explain(what, done.stderr.decode("utf-8", "replace") + out)
+    out, said = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+    silent_shell = what == "adb shell" and not said.strip()  # told by the missing exit code
+    if done.returncode != 0 and _EXIT not in out and not silent_shell:
+        _explain(what, said + out)
     return out
 
 

@@ -9,6 +9,7 @@ from exporter.prove.adb.client import AdbError, Device
 
 # android.os.PowerManager, THERMAL_STATUS_*
 THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+_BETWEEN = "EXPORTER_BETWEEN"
 _SKIN = "3"  # android.hardware.thermal TemperatureType
 
 
@@ -106,9 +107,9 @@ def about(device: Device) -> About:
 
 def state(device: Device) -> State:
     """Ask a device for battery and heat."""
-    return read_state(
-        device.shell("dumpsys", "battery").text, device.shell("dumpsys", "thermalservice").text
-    )
+    both = device.script(f"dumpsys battery; echo {_BETWEEN}; dumpsys thermalservice").text
+    battery, _, thermal = both.partition(_BETWEEN)
+    return read_state(battery, thermal)
 
 
 def read_state(battery: str, thermal: str) -> State:
