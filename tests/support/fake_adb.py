@@ -107,7 +107,7 @@ def install(folder: Path, scenario: Scenario) -> dict[str, str]:
     shutil.rmtree(folder / "device-bin", ignore_errors=True)
     (folder / "scenario.json").write_text(json.dumps(asdict(scenario)))
     program = folder / "bin" / "adb"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -S {Path(__file__)} \"$@\"\n")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {Path(__file__)} "$@"\n')
     program.chmod(0o755)
     return {"FAKE_ADB": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
@@ -156,7 +156,7 @@ def _device_programs(folder: Path, scenario: dict[str, Any], bin_: Path) -> None
         f"echo $((n + 1)) > {counter}\n"
         f"cat {where}/thermal.$n.txt\n"
         if last >= 0
-        else "echo \"Can't find service: thermalservice\"\n"
+        else 'echo "Can\'t find service: thermalservice"\n'
     )
     scripts = {
         "getprop": f"cat {where}/props.txt\n",

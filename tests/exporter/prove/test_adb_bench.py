@@ -57,7 +57,9 @@ def run(
         graphs = {key: place.path(f"{key}.tflite") for key in keys}
         for graph in graphs.values():
             device.push(model, graph)
-        found = measure(place, about, graphs, settings, sleep=(naps if naps is not None else []).append)
+        found = measure(
+            place, about, graphs, settings, sleep=(naps if naps is not None else []).append
+        )
     assert place.left is None
     return found
 
