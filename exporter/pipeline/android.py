@@ -63,10 +63,11 @@ def copy_assets(bundle: Path, app: Path, key: str = "tflite-int8") -> list[Path]
     entries = _checked(opened, model)
     assets = sources / "main" / "assets"
     golden = sources / "androidTest" / "assets" / GOLDEN
-    return [
-        *_write_assets(opened, assets, model),
-        *_write_golden(opened, golden, key, entries[model].sha256),
-    ]
+    with atomic.beside(golden) as new_golden, atomic.beside(assets) as new_assets:
+        _fill_assets(opened, assets, new_assets.folder, model)
+        _fill_golden(opened, new_golden.folder, key, entries[model].sha256)
+    copied = sorted(path for path in golden.rglob("*") if path.is_file())
+    return [assets / MODEL, assets / CONTRACT, *copied]
 
 
 def _choices(keys: tuple[str, ...] | list[str]) -> str:
@@ -120,21 +121,17 @@ def _checked(bundle: Bundle, model: str) -> dict[str, FileEntry]:
     return listed
 
 
-def _write_assets(bundle: Bundle, target: Path, model: str) -> list[Path]:
-    with atomic.beside(target) as staging:
-        if target.is_dir():
-            shutil.copytree(target, staging.folder, dirs_exist_ok=True, symlinks=True)
-        for old in staging.folder.glob("*.tflite"):
-            old.unlink()
-        shutil.copyfile(bundle.root / model, staging.folder / MODEL)
-        shutil.copyfile(bundle.root / CONTRACT, staging.folder / CONTRACT)
-    return [target / MODEL, target / CONTRACT]
+def _fill_assets(bundle: Bundle, old: Path, new: Path, model: str) -> None:
+    if old.is_dir():
+        shutil.copytree(old, new, dirs_exist_ok=True, symlinks=True)
+    for stale in new.glob("*.tflite"):
+        stale.unlink()
+    shutil.copyfile(bundle.root / model, new / MODEL)
+    shutil.copyfile(bundle.root / CONTRACT, new / CONTRACT)
 
 
-def _write_golden(bundle: Bundle, target: Path, key: str, sha256: str) -> list[Path]:
+def _fill_golden(bundle: Bundle, new: Path, key: str, sha256: str) -> None:
     copied = {"schema": 1, "format": key, "model": bundle.contract.name, "sha256": sha256}
-    with atomic.beside(target) as staging:
-        shutil.copytree(bundle.root / GOLDEN, staging.folder, dirs_exist_ok=True)
-        text = json.dumps(copied, ensure_ascii=False, indent=1) + "\n"
-        (staging.folder / COPIED).write_text(text, encoding="utf-8")
-    return sorted(path for path in target.rglob("*") if path.is_file())
+    shutil.copytree(bundle.root / GOLDEN, new, dirs_exist_ok=True)
+    text = json.dumps(copied, ensure_ascii=False, indent=1) + "\n"
+    (new / COPIED).write_text(text, encoding="utf-8")

@@ -89,9 +89,9 @@ def stub_classes(folder: Path, resources: set[tuple[str, str]]) -> Path:
     source.write_text(r_class(resources), encoding="utf-8")
     files = [*sorted((STUBS / "java").rglob("*.java")), source]
     junit = ":".join(map(str, kotlin.JUNIT))
+    options = ["-nowarn", "--release", "8", "-Xlint:-options", "-cp", junit, "-d", str(folder)]
     done = subprocess.run(
-        [shutil.which("javac") or "javac", "-nowarn", "--release", "8", "-Xlint:-options"]
-        + ["-cp", junit, "-d", str(folder), *map(str, files)],
+        [shutil.which("javac") or "javac", *options, *map(str, files)],
         capture_output=True,
         text=True,
         check=False,

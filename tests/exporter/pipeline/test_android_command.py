@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,10 +161,14 @@ def test_a_copy_that_breaks_off_leaves_the_old_one(
     android.copy_assets(bundle, app)
     before = everything(app)
 
-    def full(source: Path, target: Path) -> None:
-        raise OSError("No space left on device")
+    whole = Path.write_text
 
-    monkeypatch.setattr(shutil, "copyfile", full)
+    def full(path: Path, *args: Any, **keywords: Any) -> int:
+        if path.name == "copied.json":  # the last file to be written
+            raise OSError("No space left on device")
+        return whole(path, *args, **keywords)
+
+    monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space left"):
         android.copy_assets(bundle, app, "tflite-float32")
     monkeypatch.undo()
