@@ -26,22 +26,12 @@ from exporter.prove.runtimes.litert_arm64.machine import (
 from exporter.prove.runtimes.litert_arm64.session import LiteRtArm64Session
 from models.contract import Contract, Preprocessing
 from models.errors import UserError
-from support import tinyfiles
+from support import arm64, tinyfiles
 
 
 @pytest.fixture(scope="session")
 def layout() -> Layout:
-    """The user's ARM64 system; fetched where it is not there and packages can be reached."""
-    reason = setup.unsupported()
-    if reason:
-        pytest.skip(f"no emulated ARM64: {reason}")
-    home = setup.installed()
-    if home is None:
-        try:
-            home = setup.fetch()
-        except UserError as error:
-            pytest.skip(f"no emulated ARM64: {error}")
-    return Layout(home)
+    return arm64.system()
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def fetch(progress: Progress | None = None) -> Path:
     if reason is None and apt.missing():
         reason = f"{apt.missing()} is not here: it needs a Debian-like Linux"
     if reason:
-        raise UserError(_WHAT, reason, "run it on Debian 12 or later, x86-64, in a container say")
+        raise UserError(_WHAT, reason, "use Debian 12 or later on x86-64, in a container say")
     home = place()
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
