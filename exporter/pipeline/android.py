@@ -70,6 +70,26 @@ def copy_assets(bundle: Path, app: Path, key: str = "tflite-int8") -> list[Path]
     return [assets / MODEL, assets / CONTRACT, *copied]
 
 
+def copy_and_show(bundle: Path, app: Path, key: str = "tflite-int8") -> None:
+    """`copy_assets`, and what was written as lines for a person.
+
+    Raises:
+        UserError: as `copy_assets`.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    written = copy_assets(bundle, app, key)
+    model, contract, *golden = written
+    megabytes = model.stat().st_size / 1e6
+    for line in (
+        f"{model}: {BY_KEY[key].path}, {megabytes:.1f} MB",
+        f"{contract}",
+        f"{golden[0].parent}: {len(golden)} files, replayed by the app's instrumented test",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
+
+
 def _choices(keys: tuple[str, ...] | list[str]) -> str:
     return f"--format {' or '.join(keys)}"
 

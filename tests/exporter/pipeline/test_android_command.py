@@ -173,3 +173,11 @@ def test_a_copy_that_breaks_off_leaves_the_old_one(
         android.copy_assets(bundle, app, "tflite-float32")
     monkeypatch.undo()
     assert everything(app) == before
+
+
+def test_says_what_was_written(bundle: Path, app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    android.copy_and_show(bundle, app)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("main/assets/model.tflite: model_int8.tflite, 0.0 MB")
+    assert lines[1].endswith("main/assets/contract.json")
+    assert lines[2].endswith("golden: 3 files, replayed by the app's instrumented test")
