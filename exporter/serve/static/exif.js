@@ -1,4 +1,6 @@
-// The EXIF orientation of a JPEG, PNG or WebP file; 1 where there is none or it is broken.
+// The EXIF orientation of a JPEG, PNG or WebP file. Browsers differ in which of the three they
+// turn, and some turn whatever they are told (Chromium takes imageOrientation 'none' for
+// 'from-image'), so the page takes the tag out of the file's copy and turns the pixels itself.
 
 const ORIENTATION = 0x0112;
 const SHORT = 3;
@@ -12,40 +14,39 @@ function text(view, offset, length) {
   return found;
 }
 
-/** A TIFF header with its first directory, as every container holds it. */
+/** {value, at, little} in a TIFF header and its first directory; null where it has none. */
 function fromTiff(view, start) {
   const order = text(view, start, 2);
   const little = order === "II";
-  if ((!little && order !== "MM") || view.getUint16(start + 2, little) !== 42) return 1;
+  if ((!little && order !== "MM") || view.getUint16(start + 2, little) !== 42) return null;
   const directory = start + view.getUint32(start + 4, little);
   const entries = view.getUint16(directory, little);
   for (let index = 0; index < entries; index += 1) {
     const entry = directory + 2 + 12 * index;
     if (view.getUint16(entry, little) !== ORIENTATION) continue;
-    if (view.getUint16(entry + 2, little) !== SHORT) return 1;
-    const value = view.getUint16(entry + 8, little);
-    return value >= 1 && value <= 8 ? value : 1;
+    if (view.getUint16(entry + 2, little) !== SHORT) return null;
+    return { value: view.getUint16(entry + 8, little), at: entry + 8, little };
   }
-  return 1;
+  return null;
 }
 
 function fromJpeg(view) {
   let offset = 2;
   while (offset + 4 <= view.byteLength) {
-    if (view.getUint8(offset) !== 0xff) return 1;
+    if (view.getUint8(offset) !== 0xff) return null;
     const marker = view.getUint8(offset + 1);
     if (marker === 0xff) {
       offset += 1; // a fill byte
       continue;
     }
-    if (marker === 0xda || marker === 0xd9) return 1;
+    if (marker === 0xda || marker === 0xd9) return null;
     const length = view.getUint16(offset + 2);
     if (marker === 0xe1 && text(view, offset + 4, 6) === "Exif\0\0") {
       return fromTiff(view, offset + 10);
     }
     offset += 2 + length;
   }
-  return 1;
+  return null;
 }
 
 function fromPng(view) {
@@ -54,7 +55,7 @@ function fromPng(view) {
     if (text(view, offset + 4, 4) === "eXIf") return fromTiff(view, offset + 8);
     offset += 12 + view.getUint32(offset);
   }
-  return 1;
+  return null;
 }
 
 function fromWebp(view) {
@@ -67,11 +68,10 @@ function fromWebp(view) {
     }
     offset += 8 + length + (length % 2);
   }
-  return 1;
+  return null;
 }
 
-/** 1 to 8, from the bytes of an image file. */
-export function exifOrientation(bytes) {
+function find(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   try {
     if (view.getUint16(0) === 0xffd8) return fromJpeg(view);
@@ -80,5 +80,20 @@ export function exifOrientation(bytes) {
   } catch (error) {
     if (!(error instanceof RangeError)) throw error; // cut short: as if it had none
   }
-  return 1;
+  return null;
+}
+
+/** 1 to 8, from the bytes of an image file; 1 where it has none or a broken one. */
+export function exifOrientation(bytes) {
+  const { value } = find(bytes) ?? { value: 1 };
+  return value >= 1 && value <= 8 ? value : 1;
+}
+
+/** The same image file for a decoder that is to leave its pixels as they are stored. */
+export function withoutOrientation(bytes) {
+  const found = find(bytes);
+  if (found === null) return bytes;
+  const copy = Uint8Array.from(bytes);
+  new DataView(copy.buffer).setUint16(found.at, 1, found.little);
+  return copy;
 }

@@ -1,36 +1,9 @@
 // From an image file to its pixels. Runs in the page and in a worker.
 
-import { exifOrientation } from "/static/exif.js";
+import { exifOrientation, withoutOrientation } from "/static/exif.js";
 import { MAX_PIXELS, oriented, overWhite, toSquare } from "/static/pixels.js";
 
 const STRIP_PIXELS = 1 << 20; // read in strips: some phones refuse large canvases
-// A 1 x 2 JPEG that EXIF turns by 90 degrees, to learn whether a browser can be told not to.
-const TURNED =
-  "/9j/4AAQSkZJRgABAQAAAQABAAD/4QAiRXhpZgAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAD/2wBDABsSFBcUERsX" +
-  "FhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6jq62rZ4C8ybqmx5moq6T/wAALCAACAAEBAREA" +
-  "/8QAFAABAAAAAAAAAAAAAAAAAAAABv/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQEAAD8AMv/Z";
-
-function decode(blob, imageOrientation) {
-  return createImageBitmap(blob, {
-    colorSpaceConversion: "none",
-    premultiplyAlpha: "none",
-    imageOrientation,
-  });
-}
-
-let canLeaveOrientation;
-
-/** Whether imageOrientation 'none' leaves the stored pixels alone, as today's standard says. */
-function orientationCanBeLeft() {
-  canLeaveOrientation ??= (async () => {
-    const bytes = Uint8Array.from(atob(TURNED), (letter) => letter.charCodeAt(0));
-    const bitmap = await decode(new Blob([bytes], { type: "image/jpeg" }), "none");
-    const left = bitmap.height === 2;
-    bitmap.close();
-    return left;
-  })();
-  return canLeaveOrientation;
-}
 
 function newCanvas(width, height) {
   if (typeof OffscreenCanvas !== "undefined") return new OffscreenCanvas(width, height);
@@ -55,23 +28,28 @@ function readPixels(bitmap) {
   return all;
 }
 
-/** The upright picture {width, height, data: RGB} in a file; `exif` is 'apply' or 'ignore'. */
-export async function openPicture(blob, exif) {
-  const bytes = new Uint8Array(await blob.arrayBuffer());
-  const left = await orientationCanBeLeft();
-  let bitmap;
+async function decode(bytes) {
   try {
-    bitmap = await decode(blob, left ? "none" : "from-image");
+    return await createImageBitmap(new Blob([withoutOrientation(bytes)]), {
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
+    });
   } catch {
     throw new Error("This file is not an image that the browser can open.");
   }
+}
+
+/** The upright picture {width, height, data: RGB} in a file; `exif` is 'apply' or 'ignore'. */
+export async function openPicture(blob, exif) {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  const bitmap = await decode(bytes);
   try {
     const { width, height } = bitmap;
     if (width * height > MAX_PIXELS) {
       throw new Error(`This picture has ${width} x ${height} pixels: scale it down first.`);
     }
     const picture = overWhite(readPixels(bitmap), width, height);
-    return left && exif === "apply" ? oriented(picture, exifOrientation(bytes)) : picture;
+    return exif === "apply" ? oriented(picture, exifOrientation(bytes)) : picture;
   } finally {
     bitmap.close();
   }
