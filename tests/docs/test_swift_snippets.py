@@ -228,7 +228,7 @@ def test_the_printed_resize_gives_pillows_bytes() -> None:
     [
         ("let sum = 2097152", "let sum = 0"),
         ("let stretch = Math.max(scale, 1.0)", "let stretch = 1.0"),
-        ("(center - stretch + 0.5)", "(center - stretch)"),
+        ("(center + stretch + 0.5)", "(center + stretch - 0.5)"),
         ("* 4194304.0 + 0.5)", "* 4194304.0)"),
         ("? half + 1 : half", "? half : half"),
         ("line * old + j : j * lines + line", "j * lines + line : line * old + j"),
