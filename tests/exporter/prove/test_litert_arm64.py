@@ -161,6 +161,25 @@ def test_a_killed_process_is_an_error_of_that_file_and_leaves_nothing(
     session.close()
 
 
+def test_an_emulator_that_does_not_start_is_an_error_of_the_set_up(
+    layout: Layout, folder: Path, tmp_path: Path
+) -> None:
+    broken = Layout(tmp_path)
+    for path in (broken.emulator.parent, broken.root):
+        path.mkdir()
+    for content, words in (
+        ("", "Exec format|stopped"),
+        ("#!/bin/sh\necho no >&2; exit 4", "code 4"),
+    ):
+        broken.emulator.write_text(content)
+        broken.emulator.chmod(0o755)
+        with pytest.raises(ArtifactError, match=words):
+            LiteRtArm64Session(folder / "int8.tflite", tinyfiles.CONTRACT, broken)
+    broken.emulator.unlink()
+    with pytest.raises(ArtifactError, match="does not start"):
+        LiteRtArm64Session(folder / "int8.tflite", tinyfiles.CONTRACT, broken)
+
+
 def test_no_answer_in_time_ends_the_process(layout: Layout, folder: Path) -> None:
     machine = Machine(layout, timeout=30)
     machine.versions()

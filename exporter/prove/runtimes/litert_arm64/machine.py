@@ -54,6 +54,9 @@ class Machine:
         cpu: the processor that is emulated, as QEMU spells it.
         timeout: seconds to wait for one answer.
         write_bytecode: let Python keep what it compiles in the ARM64 system.
+
+    Raises:
+        StoppedError: it does not even start.
     """
 
     def __init__(
@@ -64,20 +67,25 @@ class Machine:
         write_bytecode: bool = False,
     ) -> None:
         self._timeout = timeout
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _reap
         flags = ["-I", "-S"] if write_bytecode else ["-I", "-S", "-B"]
-        self._process = subprocess.Popen(
-            [
-                *(str(layout.emulator), "-cpu", cpu, "-L", str(layout.root)),
-                *(str(layout.python), *flags, worker.__file__, str(layout.packages)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            bufsize=0,
-            cwd=layout.root,
-            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-        )
+        command = [
+            *(str(layout.emulator), "-cpu", cpu, "-L", str(layout.root)),
+            *(str(layout.python), *flags, worker.__file__, str(layout.packages)),
+        ]
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _reap
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                bufsize=0,
+                cwd=layout.root,
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            )
+        except OSError as error:
+            self._complaints.close()
+            raise StoppedError(f"it does not start: {error}") from error
         os.set_blocking(self._stdin.fileno(), False)
         self._reaped = weakref.finalize(self, _reap, self._process, self._complaints)
 

@@ -37,7 +37,7 @@ class LiteRtArm64Session(Session):
         self._path = path
         rule = contract.preprocessing
         self._shape = (rule.height, rule.width, 3)
-        self._machine = Machine(layout, timeout=timeout)
+        self._machine: Machine = self._guarded(functools.partial(Machine, layout, timeout=timeout))
         try:
             self._guarded(check, self._machine)
             self._model = self._open(path.read_bytes(), contract)

@@ -6,6 +6,7 @@ their own clients, checked by them, and unpacked into one folder of the user's c
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -58,7 +59,7 @@ _LEFT_OUT = (
 def place() -> Path:
     """Where the system for the installed LiteRT lies, whether it is there or not."""
     version = importlib.metadata.version("ai-edge-litert")
-    return fetched.folder(f"arm64-litert-{version}-{_REVISION}")
+    return fetched.folder(f"arm64-litert-{version}-{_REVISION}").absolute()
 
 
 def installed() -> Path | None:
@@ -222,18 +223,16 @@ def _thin_out(home: Path) -> None:
 
 def _try(layout: Layout) -> dict[str, str]:
     """Run the network whose answer is known; versions of what ran."""
-    machine = Machine(layout, write_bytecode=True)
     try:
-        versions = machine.versions()
-        check(machine)
+        with contextlib.closing(Machine(layout, write_bytecode=True)) as machine:
+            versions = machine.versions()
+            check(machine)
     except (RefusedError, StoppedError) as error:
         raise UserError(
             "The ARM64 system was fetched, but does not run.",
             str(error),
             "report it with the output of 'exporter doctor'",
         ) from error
-    finally:
-        machine.close()
     return versions
 
 
