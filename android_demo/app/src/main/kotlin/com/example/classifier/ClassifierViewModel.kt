@@ -7,7 +7,12 @@ import androidx.lifecycle.AndroidViewModel
 import androidx.lifecycle.LiveData
 import androidx.lifecycle.MutableLiveData
 import androidx.lifecycle.SavedStateHandle
-import com.example.classifier.core.ContractException
+import com.example.classifier.core.Activation
+import com.example.classifier.core.Answer
+import com.example.classifier.core.ClassifierException
+import com.example.classifier.core.Contract
+import com.example.classifier.core.ImageException
+import com.example.classifier.core.Ranked
 import com.example.classifier.core.Venomous
 import java.io.File
 import java.io.IOException
@@ -110,9 +115,10 @@ class ClassifierViewModel(
             Log.w(TAG, "read at 1/${photo.sample}: ${photo.megapixels} megapixels")
         }
         val timed = loaded.classify(photo.image)
-        val result =
-            Result(
+        val finding =
+            Finding(
                 timed,
+                listed(timed.answer, contract),
                 contract.notSureThreshold,
                 contract.labels.any { it.venomous != Venomous.UNKNOWN },
                 loaded.threads,
@@ -121,7 +127,16 @@ class ClassifierViewModel(
                 photo.megapixels,
             )
         val picture = photo.forScreen()
-        change { it.copy(busy = false, picture = picture, result = result, problem = null) }
+        change { it.copy(busy = false, picture = picture, result = finding, problem = null) }
+    }
+
+    /** Of classes that each stand for themselves, only those that are there; else the top three. */
+    private fun listed(
+        answer: Answer,
+        contract: Contract,
+    ): List<Ranked> {
+        if (contract.activation == Activation.SOFTMAX || !answer.sure) return answer.top
+        return answer.top.filter { it.probability >= contract.notSureThreshold.toFloat() }
     }
 
     /** Runs `work`; null, or what went wrong in words for the screen. */
@@ -134,7 +149,9 @@ class ClassifierViewModel(
                 Problem(R.string.no_model)
             } catch (_: CompressedModelException) {
                 Problem(R.string.model_compressed)
-            } catch (error: ContractException) {
+            } catch (error: ImageException) {
+                Problem(R.string.unreadable, error.message)
+            } catch (error: ClassifierException) {
                 Problem(R.string.model_refused, error.message)
             } catch (error: RuntimeFailedException) {
                 Problem(R.string.runtime_failed, error.message)
@@ -147,8 +164,6 @@ class ClassifierViewModel(
             } catch (error: IOException) {
                 Problem(R.string.unreadable, error.message)
             } catch (error: SecurityException) {
-                Problem(R.string.unreadable, error.message)
-            } catch (error: IllegalArgumentException) {
                 Problem(R.string.unreadable, error.message)
             }
         Log.w(TAG, "problem: $problem")

@@ -68,9 +68,7 @@ class LoadedModel private constructor(
 
     private fun run(input: ByteBuffer): ByteBuffer {
         val output = classifier.newOutput()
-        input.rewind()
         inRuntime { interpreter.run(input, output) }
-        output.rewind()
         return output
     }
 
@@ -88,7 +86,7 @@ class LoadedModel private constructor(
          *
          * @throws NoModelException there is none
          * @throws CompressedModelException it cannot be mapped
-         * @throws com.example.classifier.core.ContractException file and contract do not fit
+         * @throws com.example.classifier.core.ClassifierException file and contract do not fit
          * @throws RuntimeFailedException LiteRT does not take it
          */
         fun load(assets: AssetManager): LoadedModel {

@@ -122,7 +122,7 @@ class MainActivity : ComponentActivity() {
         }
     }
 
-    private fun draw(result: Result) {
+    private fun draw(result: Finding) {
         val answer = result.timed.answer
         val first = answer.top.first()
         val percent = percent(first.probability.toDouble())
@@ -135,7 +135,7 @@ class MainActivity : ComponentActivity() {
         } else {
             say(getString(R.string.answer_sure, first.label.name, percent))
         }
-        answer.top.forEach { species.addView(row(it, result.marksVenom, species)) }
+        result.species.forEach { species.addView(row(it, result.marksVenom, species)) }
         latency.text = measured(result)
     }
 
@@ -174,7 +174,7 @@ class MainActivity : ComponentActivity() {
         return row
     }
 
-    private fun measured(result: Result): String {
+    private fun measured(result: Finding): String {
         val timed = result.timed
         val line =
             getString(

@@ -2,6 +2,7 @@ package com.example.classifier
 
 import android.graphics.Bitmap
 import androidx.annotation.StringRes
+import com.example.classifier.core.Ranked
 
 /**
  * Something that went wrong, as text for a person.
@@ -17,11 +18,13 @@ data class Problem(
 /**
  * What was found on one photograph.
  *
+ * @property species what to list, the most probable first
  * @property threshold below it the answer is 'not sure', 0 to 1
  * @property marksVenom whether the contract says of any species if it is venomous
  */
-class Result(
+class Finding(
     val timed: TimedAnswer,
+    val species: List<Ranked>,
     val threshold: Double,
     val marksVenom: Boolean,
     val threads: Int,
@@ -36,6 +39,6 @@ data class Screen(
     val busy: Boolean = true,
     val camera: Boolean = false,
     val picture: Bitmap? = null,
-    val result: Result? = null,
+    val result: Finding? = null,
     val problem: Problem? = null,
 )
