@@ -1,0 +1,139 @@
+"""What `exporter serve` does around the server: checks, addresses, and plain words."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from exporter import bundle
+from exporter.prove import devices
+from exporter.prove.runtimes import litertjs
+from exporter.serve.routes import Resource, bundle_table, page_table
+from exporter.serve.server import Bench, wait
+from models.errors import UserError
+
+
+def serve(
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    open_browser: bool = True,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> None:
+    """Serve a bundle's page until Ctrl-C.
+
+    Raises:
+        UserError: the bundle, the address or the certificate cannot be used, or LiteRT.js
+            cannot be fetched.
+    """
+    console = Console(highlight=False)
+    opened = bundle.open_bundle(folder)
+    context = _context(certificate, key)
+    files = bundle_table(opened)
+    library = litertjs.installed()
+    if library is None:
+        console.print("LiteRT.js is not here yet: fetching it, once")
+        library = litertjs.fetch(lambda said: console.print(f"  {said}", markup=False))
+    server = bind(host, port, opened, {**page_table(library), **files}, context)
+    for line in said(server, host):
+        console.print(line, markup=False, soft_wrap=True)
+    if open_browser:
+        webbrowser.open(server.address("127.0.0.1" if server.bound_to.is_unspecified else host))
+    wait(server)
+    console.print(
+        f"Stopped. Results of devices are in {devices.folder_of(opened.root)}", markup=False
+    )
+
+
+def bind(
+    host: str,
+    port: int,
+    opened: bundle.Bundle,
+    resources: Mapping[str, Resource],
+    context: ssl.SSLContext | None,
+) -> Bench:
+    """The server, bound but not serving yet.
+
+    Raises:
+        UserError: the address is not this machine's, or the port is taken.
+    """
+    try:
+        place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
+        return Bench((str(place[0]), int(place[1])), opened, resources, context)
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port} cannot be served from.",
+            error.strerror or str(error),
+            "give another --port, and as --host 127.0.0.1, 0.0.0.0 or an address of this machine",
+        ) from error
+
+
+def said(server: Bench, host: str) -> list[str]:
+    """What to print: where to go, who else can, and what to do next."""
+    name = server.opened.contract.name
+    lines = [f"Serving {name} from {server.opened.root}"]
+    if server.local_only:
+        lines.append(f"  on this machine: {server.address(host)}")
+        lines.append("Phones cannot reach it: for those on your network, add --host 0.0.0.0")
+    else:
+        everywhere = server.bound_to.is_unspecified
+        lines.append(f"  on this machine: {server.address('127.0.0.1' if everywhere else host)}")
+        for address in lan_addresses() if everywhere else [host]:
+            lines.append(f"  on a phone:      {server.address(address)}")
+        lines.append(
+            "Everyone on this network can open the page; storing results takes the token in the "
+            "address."
+        )
+        if server.scheme == "http":
+            lines.append(
+                "Plain http: nothing is encrypted, and a phone's browser then gives the page one "
+                "thread and does not keep it offline. With --certificate and --key it does."
+            )
+    lines.append("Open it, press 'Prove it', then: exporter parity " + str(server.opened.root))
+    lines.append("Ctrl-C stops it.")
+    return lines
+
+
+def lan_addresses() -> list[str]:
+    """This machine's addresses on its networks, the likeliest first."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address; UDP: nothing is sent
+            found.append(str(probe.getsockname()[0]))
+        except OSError:
+            pass
+    try:
+        named = [
+            entry[4][0] for entry in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+        ]
+    except OSError:
+        named = []
+    usable = [str(a) for a in (*found, *named) if not ipaddress.ip_address(a).is_loopback]
+    return list(dict.fromkeys(usable))
+
+
+def _context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise UserError(
+            "A certificate and its key belong together.", "only one of them was given",
+            "give --certificate and --key",
+        )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise UserError(
+            f"{certificate} with {key} cannot be used.", str(error),
+            "give PEM files that belong together, the key without a passphrase",
+        ) from error  # fmt: skip
+    return context
