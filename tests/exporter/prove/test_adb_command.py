@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import draw_images, linear, make_bundle
+from PIL import Image
 from rich.console import Console
-from support import fake_adb
-from support.fake_adb import Scenario
 from test_adb_bench import ELF_ARM64
 
 from exporter import bundle as bundles
@@ -22,6 +21,8 @@ from exporter.prove import devices, golden
 from exporter.prove.adb.bench import DeviceSettings
 from models.errors import UserError
 from models.images import list_images
+from support import fake_adb, tinyfiles
+from support.fake_adb import Scenario
 
 KEYS = ("onnx", "tflite-float32", "tflite-int8")
 SETTINGS = DeviceSettings(runs=50, rounds=1)
@@ -146,7 +147,7 @@ def test_formats_are_chosen(bench: Bench) -> None:
 
 
 def test_formats_that_are_not_there_are_named(bench: Bench) -> None:
-    with pytest.raises(UserError, match="no .tflite file onnx") as raised:
+    with pytest.raises(UserError, match=r"no \.tflite file onnx") as raised:
         bench(formats=["onnx"])
     assert "tflite-float32, tflite-int8" in raised.value.why
 
@@ -178,3 +179,32 @@ def test_two_delegates_are_two_devices_in_the_tables(bench: Bench, bundle: Bundl
     bench()
     bench(settings=DeviceSettings(runs=50, rounds=1, delegate="gpu"))
     assert [result.accelerator for result in devices.load(bundle)] == ["xnnpack", "gpu"]
+
+
+def test_a_real_file_gives_its_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteRT computes behind the fake tool: bytes in and out are a real model's."""
+    root, key = tmp_path / "dist", "tflite-float32"
+    made = make_bundle(root, (key,), tinyfiles.CONTRACT)
+    (root / bundles.CONTRACT).write_text(made.contract.dumps())
+    tinyfiles.write_tflite(made.path(key), "float32")
+    (tmp_path / "images").mkdir()
+    for number, picture in enumerate(tinyfiles.pictures(2)):
+        Image.fromarray(picture).save(tmp_path / "images" / f"{number}.png")
+    known = type("Known", (), {"probabilities": staticmethod(tinyfiles.expected)})()
+    golden.write_golden(
+        root,
+        list_images(tmp_path / "images"),
+        made.contract,
+        {golden.REFERENCE_KEY: known, key: known},
+    )
+    bundles.write_manifest(root, made.manifest)
+    for name, value in fake_adb.install(tmp_path / "fake", Scenario()).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "tool").write_bytes(ELF_ARM64)
+    bench_adb(root, tmp_path / "tool", settings=SETTINGS, console=Console(file=io.StringIO()))
+    opened = bundles.open_bundle(root)
+    (result,) = devices.load(opened)
+    (row,) = devices.rows(opened, result)
+    assert (row.status, row.images) == ("passed", 2)
+    assert row.max_probability_difference is not None
+    assert row.max_probability_difference < 1e-5
