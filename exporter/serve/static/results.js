@@ -100,7 +100,7 @@ export async function post(result) {
   const secret = token();
   if (!secret) {
     throw new Error(
-      "Not stored: this address has no token. Open the address that 'exporter serve' printed, " +
+      "Not stored. This address has no token: open the address that 'exporter serve' printed, " +
         "or download the result.",
     );
   }
@@ -112,12 +112,12 @@ export async function post(result) {
       body: JSON.stringify(result),
     });
   } catch {
-    throw new Error("Not stored: the server does not answer. Download the result instead.");
+    throw new Error("Not stored. The server does not answer: download the result instead.");
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
-  const said = [answer.error ?? `the server answered ${response.status}`, answer.mend];
-  throw new Error(`Not stored: ${said.filter(Boolean).join(" ")}`);
+  const what = answer.error ?? `The server answered ${response.status}.`;
+  throw new Error(`Not stored. ${what}${answer.mend ? ` To mend it: ${answer.mend}.` : ""}`);
 }
 
 /** Hands the result to the person as a file. */

@@ -139,14 +139,15 @@ export function proofRow(row) {
 export function photoRow(row) {
   const kind = !row.right ? "bad" : row.differing === 0 ? "exact" : "good";
   const made = element("section", { class: "row", "data-photo": row.file });
-  const heading = element("h3", {}, `Preparation of ${row.file}`, " ");
+  const heading = element("h3", {}, row.file, " ");
   made.append(element("div", { class: "head" }, heading, mark(kind)));
   const text = row.error
     ? row.error
     : row.differing === 0
-      ? `All ${row.values} values of the square are equal to Python's.`
-      : `${row.differing} of ${row.values} values differ from Python's, by ${row.largest} of 255 at ` +
-        `most and ${small(row.mean)} on average; ${row.allowed} is allowed.`;
+      ? `Turned, resized and cropped here: all ${row.values} values are equal to Python's.`
+      : `Turned, resized and cropped here: ${row.differing} of ${row.values} values differ from ` +
+        `Python's, by ${row.largest} of 255 at most (${row.allowed} is allowed) and by ` +
+        `${small(row.mean)} on average.`;
   made.append(element("p", {}, text));
   return made;
 }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -17,14 +21,18 @@ from PIL import Image
 
 from exporter.bundle import BY_KEY, Bundle
 from exporter.prove import devices
+from exporter.prove.runtimes import litertjs
 from exporter.prove.runtimes.litert import LiteRtRuntime
+from exporter.serve.routes import bundle_table, page_table
+from exporter.serve.server import HEADERS, Bench
 from models.images import load_pixels
 from support import chromium, page_bundle
 from support.chromium import Watched
 
-pytestmark = pytest.mark.skipif(
-    chromium.why_not() is not None, reason=str(chromium.why_not() or "")
+_MISSING = chromium.why_not() or (
+    None if litertjs.installed() else "LiteRT.js is not fetched (exporter fetch browser)"
 )
+pytestmark = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
 
 # The softmax in WebAssembly is another kernel than x86's: on some inputs it rounds the last bits
 # of a float32 otherwise. The integers in front of it are equal: see test_browser_runtime.py.
@@ -44,13 +52,32 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @contextmanager
 def served(bundle: Bundle, port: int = 0) -> Iterator[str]:
-    """The server on this bundle; gives the address that it prints, token and all."""
-    command = [sys.executable, "/tmp/pg/serve.py", str(port), str(bundle.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    """`exporter serve` on this bundle; gives the address that it prints, token and all."""
+    program = "from exporter.cli import main; main()"
+    options = ["serve", str(bundle.root), "--no-open", "--port", str(port)]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as server:
         try:
-            yield server.stdout.readline().strip()
+            yield printed_address(server)
         finally:
             server.kill()
+
+
+def printed_address(server: subprocess.Popen[str]) -> str:
+    assert server.stdout is not None
+    for line in server.stdout:
+        found = re.search(r"http://127\.0\.0\.1:\d+/#token=\S+", line)
+        if found:
+            return found[0]
+    raise AssertionError("exporter serve printed no address")
+
+
+def port_of(address: str) -> int:
+    return int(urlsplit(address).port or 0)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +242,7 @@ def test_a_wrong_or_missing_token_is_refused_and_shown(
     bundle: Bundle, address: str, visit: Visit
 ) -> None:
     before = len(devices.load(bundle))
-    for wrong, words in (("#token=guess", "Not stored"), ("", "no token")):
+    for wrong, words in (("#token=guess", "The token is wrong"), ("", "no token")):
         with visit(address.partition("#")[0] + wrong) as watched:
             shown = prove(watched.page)
             assert words in shown
@@ -256,7 +283,7 @@ def test_what_is_no_image_is_said(address: str, visit: Visit, tmp_path: Path) ->
 def test_offline_after_one_visit(bundle: Bundle, visit: Visit, tmp_path: Path) -> None:
     path = save(tmp_path, "a.png", page_bundle.photo(4, 90, 70))
     with served(bundle) as address:
-        port = int(address.split(":")[2].split("/")[0])
+        port = port_of(address)
         opening = visit(address)
         watched = opening.__enter__()
         watched.page.wait_for_selector("text=works without a network")
@@ -279,7 +306,7 @@ def test_another_bundle_at_the_same_address_is_not_mixed_with_the_old(
     other = page_bundle.write(tmp_path / "other", page_bundle.contract("other beasts"))
     path = save(tmp_path, "a.png", page_bundle.photo(4, 90, 70))
     with served(bundle) as address:
-        port = int(address.split(":")[2].split("/")[0])
+        port = port_of(address)
         opening = visit(address)
         watched = opening.__enter__()
         watched.page.wait_for_selector("text=works without a network")
@@ -309,24 +336,30 @@ def test_another_bundle_at_the_same_address_is_not_mixed_with_the_old(
 
 
 def test_without_isolation_it_runs_on_one_thread(
-    bundle: Bundle, address: str, browser: Any, tmp_path: Path
+    bundle: Bundle, visit: Visit, tmp_path: Path
 ) -> None:
     path = save(tmp_path, "a.png", page_bundle.photo(4, 90, 70))
 
-    def without_headers(route: Any) -> None:
-        answer = route.fetch()
-        kept = {k: v for k, v in answer.headers.items() if not k.startswith("cross-origin-")}
-        route.fulfill(response=answer, headers=kept)
-
-    with chromium.opened(browser, address, service_workers="block") as watched:
-        watched.page.context.route("**/*", without_headers)
-        watched.page.goto(address)
-        watched.page.wait_for_selector("body[data-ready]")
+    kept = {name: v for name, v in HEADERS.items() if not name.startswith("Cross-Origin-")}
+    table = {**page_table(litertjs.place()), **bundle_table(bundle)}
+    server = Bench(("127.0.0.1", 0), bundle, table, headers=kept)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with closing(server), visit(server.address("127.0.0.1")) as watched:
         facts = watched.page.inner_text("#facts").split("\n")
         assert facts[-1] == "no"
         assert facts[facts.index("Threads") + 1] == "1"
         found = np.float32(classify(watched.page, path))
         assert np.abs(found - python_answer(bundle, path, "tflite-int8")).max() <= LAST_BITS
+        assert watched.errors == []
+
+
+@contextmanager
+def closing(server: Bench) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_drop_keyboard_and_names(address: str, visit: Visit, tmp_path: Path) -> None:
