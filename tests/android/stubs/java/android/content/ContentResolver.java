@@ -8,5 +8,6 @@ import java.io.FileNotFoundException;
 import java.io.InputStream;
 
 public abstract class ContentResolver {
-    @Nullable public final native InputStream openInputStream(@NonNull Uri uri) throws FileNotFoundException;
+    @Nullable public final native InputStream openInputStream(
+            @NonNull Uri uri) throws FileNotFoundException;
 }

@@ -7,11 +7,13 @@ import androidx.annotation.Nullable;
 public final class Bitmap {
     private Bitmap() {}
     public enum Config { ALPHA_8, RGB_565, ARGB_4444, ARGB_8888, RGBA_F16, HARDWARE }
-    public static native Bitmap createBitmap(@NonNull int[] colors, int width, int height, @NonNull Config config);
+    public static native Bitmap createBitmap(
+            @NonNull int[] colors, int width, int height, @NonNull Config config);
     public native int getWidth();
     public native int getHeight();
     @Nullable public native ColorSpace getColorSpace();
     public void setColorSpace(@NonNull ColorSpace colorSpace) {}
-    public void getPixels(@NonNull int[] pixels, int offset, int stride, int x, int y, int width, int height) {}
+    public void getPixels(
+            @NonNull int[] pixels, int offset, int stride, int x, int y, int width, int height) {}
     public void recycle() {}
 }

@@ -13,5 +13,6 @@ public class BitmapFactory {
         public int outHeight;
         public Bitmap.Config inPreferredConfig;
     }
-    @Nullable public static native Bitmap decodeByteArray(byte[] data, int offset, int length, Options opts);
+    @Nullable public static native Bitmap decodeByteArray(
+            byte[] data, int offset, int length, Options opts);
 }

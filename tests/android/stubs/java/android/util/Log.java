@@ -7,4 +7,5 @@ import androidx.annotation.Nullable;
 public final class Log {
     private Log() {}
     public static native int w(@Nullable String tag, @NonNull String msg);
+    public static native int w(@Nullable String tag, @Nullable String msg, @Nullable Throwable tr);
 }

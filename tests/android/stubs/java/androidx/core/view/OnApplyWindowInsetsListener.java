@@ -5,5 +5,6 @@ import android.view.View;
 import androidx.annotation.NonNull;
 
 public interface OnApplyWindowInsetsListener {
-    @NonNull WindowInsetsCompat onApplyWindowInsets(@NonNull View v, @NonNull WindowInsetsCompat insets);
+    @NonNull WindowInsetsCompat onApplyWindowInsets(
+            @NonNull View v, @NonNull WindowInsetsCompat insets);
 }

@@ -6,5 +6,6 @@ import androidx.annotation.NonNull;
 import androidx.annotation.Nullable;
 
 public class ViewCompat {
-    public static void setOnApplyWindowInsetsListener(@NonNull View view, @Nullable OnApplyWindowInsetsListener listener) {}
+    public static void setOnApplyWindowInsetsListener(
+            @NonNull View view, @Nullable OnApplyWindowInsetsListener listener) {}
 }

@@ -165,6 +165,9 @@ class ClassifierViewModel(
                 Problem(R.string.unreadable, error.message)
             } catch (error: SecurityException) {
                 Problem(R.string.unreadable, error.message)
+            } catch (error: RuntimeException) {
+                Log.w(TAG, "not expected", error) // a defect, but no reason to vanish
+                Problem(R.string.unexpected, error.toString())
             }
         Log.w(TAG, "problem: $problem")
         return problem

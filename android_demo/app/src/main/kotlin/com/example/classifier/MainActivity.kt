@@ -1,6 +1,7 @@
 package com.example.classifier
 
 import android.Manifest
+import android.content.ActivityNotFoundException
 import android.content.pm.PackageManager
 import android.net.Uri
 import android.os.Bundle
@@ -58,9 +59,7 @@ class MainActivity : ComponentActivity() {
         keepClearOfSystemBars(findViewById(R.id.root))
         camera = Camera(this, preview) { model.show(it) }
         takePhoto.setOnClickListener { if (model.screen.value?.camera == true) take() else open() }
-        choosePhoto.setOnClickListener {
-            picker.launch(PickVisualMediaRequest(PickVisualMedia.ImageOnly))
-        }
+        choosePhoto.setOnClickListener { choose() }
         model.screen.observe(this) { draw(it) }
     }
 
@@ -93,6 +92,14 @@ class MainActivity : ComponentActivity() {
 
     private fun open() {
         if (mayUseCamera()) model.showCamera() else permission.launch(Manifest.permission.CAMERA)
+    }
+
+    private fun choose() {
+        try {
+            picker.launch(PickVisualMediaRequest(PickVisualMedia.ImageOnly))
+        } catch (_: ActivityNotFoundException) {
+            model.show(Problem(R.string.no_picker))
+        }
     }
 
     private fun take() {
