@@ -25,6 +25,7 @@ TRAIN_FLAGS ?=
 EXPORT_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
+SERVE_FLAGS ?=
 WORKERS ?= 2
 
 # Without MODEL, the built-in example: a classifier of drawn snakes, trained here.
@@ -38,10 +39,10 @@ CALIBRATION_DIR := $(CALIBRATION)
 IMAGES_DIR := $(IMAGES)
 endif
 
-.PHONY: help setup export train parity bench verify test test-all lint clean distclean
+.PHONY: help setup export train parity parity-arm64 parity-all serve android bench verify test test-all lint clean distclean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s%s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s%s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== Setting up $(VENV) (once; about two minutes) =="
@@ -76,6 +77,20 @@ export: $(STAMP) $(if $(MODEL),,$(RUN)/.trained) ## make dist/ and prove it (MOD
 
 parity: $(STAMP) ## prove every file in dist/ again, on its golden images or IMAGES=...
 	$(BIN)/exporter parity $(OUT) $(if $(IMAGES),--images $(IMAGES))
+
+parity-arm64: $(STAMP) ## the same with a phone processor's kernels, emulated (fetches 50 MB once)
+	$(BIN)/exporter fetch arm64
+	$(BIN)/exporter parity $(OUT) --runtime litert-arm64 $(if $(IMAGES),--images $(IMAGES))
+
+parity-all: $(STAMP) ## the same in every runtime there is, a browser's and devices' results too
+	$(BIN)/exporter fetch arm64 browser || echo "(what could not be fetched is listed as 'not run')"
+	$(BIN)/exporter parity $(OUT) --runtime all $(if $(IMAGES),--images $(IMAGES))
+
+serve: $(STAMP) ## a page that runs the .tflite files in your browser, or on your phone
+	$(BIN)/exporter serve $(OUT) $(SERVE_FLAGS)
+
+android: $(STAMP) ## copy the model in dist/ into android_demo's assets
+	$(BIN)/exporter android $(OUT) --app android_demo
 
 verify: $(STAMP) ## checksums, labels and operators of every file in dist/
 	$(BIN)/exporter verify $(OUT)

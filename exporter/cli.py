@@ -35,6 +35,13 @@ class Quantizer(StrEnum):
     fast = "fast"
 
 
+class Fetchable(StrEnum):
+    """Runtimes that are no Python packages."""
+
+    arm64 = "arm64"
+    browser = "browser"
+
+
 BundleDir = Annotated[Path, typer.Argument(help="The folder that 'exporter export' wrote.")]
 Images = Annotated[
     Path | None,
@@ -221,6 +228,52 @@ def bench(
     from exporter.pipeline import reports
 
     reports.bench(bundle, images, threads=threads, runs=runs, file=json)
+
+
+@app.command()
+def serve(
+    bundle: BundleDir,
+    host: Annotated[
+        str, typer.Option("--host", help="0.0.0.0 lets phones on the same network in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8765,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="PEM file, for https.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.")] = None,
+) -> None:
+    """A page that runs BUNDLE's .tflite files in a browser or a phone's, and proves them there."""
+    from exporter.serve import command
+
+    command.serve(bundle, host, port, open_browser, certificate, key)
+
+
+@app.command()
+def android(
+    bundle: BundleDir,
+    to: Annotated[Path, typer.Option("--app", help="The app's project, or its module.")] = Path(
+        "android_demo"
+    ),
+    key: Annotated[str, typer.Option("--format", help="Which .tflite.")] = "tflite-int8",
+) -> None:
+    """Copy BUNDLE's model, contract and golden images into an Android app's assets."""
+    from exporter.pipeline import android as assets
+
+    assets.copy_and_show(bundle, to, key)
+
+
+@app.command()
+def fetch(
+    what: Annotated[
+        list[Fetchable], typer.Argument(help="'arm64': an emulated phone processor; 'browser'.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Also what is there already.")] = False,
+) -> None:
+    """Fetch a runtime that is no Python package, once, into your cache."""
+    from exporter.pipeline import fetching
+
+    fetching.fetch([item.value for item in what], anew=force)
 
 
 @app.command()

@@ -301,8 +301,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class refuses by itself gets our headers and form too."""
         self.close_connection = True
-        if not hasattr(self, "command") or self.command is None:
-            self.command = "GET"
+        self.command = getattr(self, "command", None) or "GET"
+        self.request_version = self.protocol_version  # else a request that is none gets no headers
         self._json(int(code), {"error": message or "The request cannot be read.", "mend": ""})
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter import fetched
-from exporter.prove.runtimes.litert_arm64.tools import call, full, is_full
+from exporter.prove.runtimes.tools import call, full, is_full
 from models.atomic import beside
 from models.errors import UserError
 

@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from exporter.prove.runtimes.litert_arm64.tools import call
+from exporter.prove.runtimes.tools import call
 from models.errors import UserError
 
 # Of the machine's configuration: how it reaches its sources.

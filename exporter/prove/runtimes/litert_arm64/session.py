@@ -89,7 +89,7 @@ class LiteRtArm64Session(Session):
                 f"{RUNTIME} stopped at {self._path}.",
                 str(error),
                 "run it again; if it stops there again, fetch the ARM64 system anew "
-                "(exporter fetch arm64)",
+                "(exporter fetch arm64 --force)",
             ) from error
 
     def labels(self) -> tuple[str, ...] | None:

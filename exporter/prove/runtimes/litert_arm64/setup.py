@@ -21,7 +21,7 @@ from exporter import fetched
 from exporter.prove.runtimes.litert_arm64 import apt, selfcheck
 from exporter.prove.runtimes.litert_arm64.layout import CPU, CPU_NAME, Layout, cpuinfo
 from exporter.prove.runtimes.litert_arm64.machine import Machine, RefusedError, StoppedError
-from exporter.prove.runtimes.litert_arm64.tools import call, full, is_full
+from exporter.prove.runtimes.tools import call, full, is_full
 from models.atomic import beside
 from models.errors import UserError
 
