@@ -11,8 +11,7 @@ import org.junit.Test
 internal fun contractText(
     input: String = "\"height\": 4, \"width\": 4, \"resize_shorter_side\": 5",
     output: String = "\"activation\": \"softmax\"",
-    labels: String = "[\"a\", {\"name\": \"b\"," +
-        " \"scientific_name\": \"B b\", \"venomous\": \"yes\"}]",
+    labels: String = """["a", {"name": "b", "scientific_name": "B b", "venomous": "yes"}]""",
     more: String = "",
 ): String =
     """{"schema": 1, "input": {$input}, "normalization": {"mean": [0, 0, 0], "std": [1, 1, 1]},

@@ -85,6 +85,12 @@ private class Replay(
                 later { describe(ModelInfo.read(model)).toByteArray() }
             }
 
+            "picture" -> {
+                val rule = rule()
+                val picture = File(text())
+                later { toSquare(decoded(picture), rule).bytes }
+            }
+
             "pack" -> {
                 val model = model()
                 val contract = text()
@@ -138,14 +144,19 @@ private fun describe(info: ModelInfo): String =
         .plus(info.labels.orEmpty())
         .joinToString("\n")
 
+/** As this platform decodes it, upright. */
+private fun decoded(picture: File): RgbImage {
+    val image = ImageIO.read(picture)
+    val argb = image.getRGB(0, 0, image.width, image.height, null, 0, image.width)
+    val stored = rgbFromArgb(argb, image.width, image.height)
+    return stored.oriented(exifOrientation(picture.readBytes()))
+}
+
 private fun pack(
     classifier: Classifier,
     picture: File,
 ): ByteArray {
-    val decoded = ImageIO.read(picture)
-    val argb = decoded.getRGB(0, 0, decoded.width, decoded.height, null, 0, decoded.width)
-    val image = rgbFromArgb(argb, decoded.width, decoded.height)
-    val packed = classifier.pack(image.oriented(exifOrientation(picture.readBytes())))
+    val packed = classifier.pack(decoded(picture))
     check(packed.isDirect && packed.order() == ByteOrder.nativeOrder())
     return ByteArray(packed.capacity()) { packed.get(it) }
 }

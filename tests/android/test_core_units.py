@@ -1,0 +1,58 @@
+"""The core's own JUnit tests, and its style."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from support import core_replay, kotlin
+
+missing = kotlin.unavailable()
+pytestmark = pytest.mark.skipif(missing is not None, reason=missing or "")
+
+
+def test_junit():
+    result = kotlin.run_junit(
+        [core_replay.core_jar(), core_replay.test_jar()], core_replay.classes()
+    )
+    assert result.failures == 0, result.output
+    sources = [path.read_text() for path in core_replay.ROOT.rglob("*Test.kt")]
+    written = sum(len(re.findall(r"^    @Test$", text, re.MULTILINE)) for text in sources)
+    assert result.tests == written >= 25
+
+
+def test_a_failing_junit_test_is_seen(tmp_path):
+    source = tmp_path / "FailingTest.kt"
+    source.write_text(
+        "class FailingTest {\n    @org.junit.Test\n    fun `one is two`() {\n"
+        "        org.junit.Assert.assertEquals(1, 2)\n    }\n}\n"
+    )
+    jar = kotlin.compile([source], kotlin.JUNIT)
+    result = kotlin.run_junit([jar], ["FailingTest"])
+    assert (result.tests, result.failures) == (1, 1)
+
+
+def test_code_that_does_not_compile_is_seen(tmp_path):
+    source = tmp_path / "Wrong.kt"
+    source.write_text("fun unused() {\n    val value = 1\n}\n")
+    with pytest.raises(kotlin.KotlinError, match="unused"):
+        kotlin.compile([source])
+    source.write_text("fun late(buffer: java.nio.ByteBuffer) = buffer.slice(1, 2)\n")
+    with pytest.raises(kotlin.KotlinError, match="slice"):
+        kotlin.compile([source])  # Java 13 has it, Android 7 has not
+
+
+@pytest.mark.skipif(kotlin.ktlint_unavailable() is not None, reason="ktlint could not be fetched")
+def test_ktlint_is_clean(tmp_path):
+    assert kotlin.ktlint([core_replay.ROOT / "src"]) == []
+    untidy = tmp_path / "Untidy.kt"
+    untidy.write_text("fun  untidy( ) { }")
+    assert kotlin.ktlint([untidy])
+
+
+def test_buffers_are_moved_as_java_8_does_it():
+    """`ByteBuffer.clear()` and the like give ByteBuffer from Java 9 on; old Androids lack that."""
+    moved = re.compile(r"(?<!Buffer\))\.(position\(\w|limit\(\w|flip\(|clear\(|rewind\(|mark\()")
+    for path in (core_replay.ROOT / "src" / "main").rglob("*.kt"):
+        assert not moved.search(path.read_text()), path.name
