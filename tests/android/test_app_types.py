@@ -74,7 +74,7 @@ def test_ktlint_has_no_complaint() -> None:
     if reason is not None:
         pytest.skip(reason)
     scripts = sorted(android_app.DEMO.rglob("*.kts"))
-    found = kotlin.ktlint([*android_app.APP_SOURCES, *scripts, android_app.STUBS / "kotlin"])
+    found = kotlin.ktlint([*android_app.APP_SOURCES, *scripts, android_app.STUBS])
     assert found == []
 
 
@@ -83,7 +83,7 @@ def test_every_stub_says_that_it_is_one() -> None:
     assert len(stubs) > 40
     for path in stubs:
         head = path.read_text(encoding="utf-8").splitlines()[0]
-        assert head.startswith(("// Stub:", "// Stubs:")), path
+        assert head.startswith(("// Stub:", "// Stubs:", "// Fake:", "// Driver:")), path
 
 
 def test_litert_is_named_in_one_file_only() -> None:

@@ -1,0 +1,12 @@
+// Fake: it does on a desktop's Java what Android's class does, as far as Photo.kt goes, for a test.
+package android.graphics;
+
+public final class ColorSpace {
+    public enum Named { SRGB }
+
+    private static final ColorSpace SRGB = new ColorSpace();
+
+    public static ColorSpace get(Named name) {
+        return SRGB;
+    }
+}
