@@ -18,7 +18,7 @@ from exporter.pipeline.reports import _require_writable, _write
 from exporter.prove import devices, outputs
 from exporter.prove.adb import answers, client, states, tool
 from exporter.prove.adb.answers import Replayed
-from exporter.prove.adb.bench import DeviceBench, DeviceSettings, measure, workplace
+from exporter.prove.adb.bench import DeviceBench, DeviceSettings, Workplace, measure, workplace
 from exporter.prove.outputs import wording
 from exporter.prove.results import ArtifactResult
 from models.errors import UserError
@@ -72,17 +72,9 @@ def bench_adb(
     about = states.about(device)
     tool.check_tool(benchmark_tool, about.abis)
     console.print(f"{about.title}: {states.state(device)}", markup=False, highlight=False)
-    with (
-        workplace(device, benchmark_tool) as place,
-        console.status("on the device", spinner="line") as status,
-    ):
-        graphs = {key: place.path(f"{key}.tflite") for key in keys}
-        for key, graph in graphs.items():
-            device.push(opened.path(key), graph)
-        status.update("golden images")
-        replayed = answers.replay(place, opened, graphs, settings)
-        status.update(f"{settings.rounds} rounds of {len(keys)} files")
-        measured = measure(place, about, graphs, settings)
+    place, measured, replayed = _on_device(
+        device, about, benchmark_tool, opened, keys, settings, console
+    )
     result = answers.result(opened, about, measured, replayed)
     _show(console, opened, measured, replayed, result)
     if place.left is not None:
@@ -92,6 +84,30 @@ def bench_adb(
     if file is not None:
         _write(file, json.dumps(to_json(measured, replayed), indent=1) + "\n", console)
     return measured
+
+
+def _on_device(
+    device: client.Device,
+    about: states.About,
+    program: Path,
+    opened: Bundle,
+    keys: Sequence[str],
+    settings: DeviceSettings,
+    console: Console,
+) -> tuple[Workplace, DeviceBench, dict[str, Replayed]]:
+    """Files over, golden images, rounds; nothing stays on the device."""
+    with (
+        workplace(device, program) as place,
+        console.status("on the device", spinner="line") as status,
+    ):
+        graphs = {key: place.path(f"{key}.tflite") for key in keys}
+        for key, graph in graphs.items():
+            device.push(opened.path(key), graph)
+        status.update("golden images")
+        replayed = answers.replay(place, opened, graphs, settings)
+        status.update(f"{settings.rounds} rounds of {len(keys)} files")
+        measured = measure(place, about, graphs, settings)
+    return place, measured, replayed
 
 
 def to_json(measured: DeviceBench, replayed: Mapping[str, Replayed]) -> dict[str, Any]:

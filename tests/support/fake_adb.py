@@ -9,6 +9,8 @@ The folder named by FAKE_ADB holds scenario.json (see `Scenario`), calls.jsonl,
 thermal.count and tmp/, the sandbox.
 """
 
+# ruff: noqa: T201 - a program prints
+
 from __future__ import annotations
 
 import json

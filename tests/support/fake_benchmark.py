@@ -9,6 +9,8 @@ How it behaves on a file (Scenario.tool): 'ok'; 'old' (no percentiles, no
 'odd-order'; 'one-line'; 'short' (too few bytes come out); 'nan'; 'stuck'.
 """
 
+# ruff: noqa: T201 - a program prints
+
 from __future__ import annotations
 
 import json
@@ -75,6 +77,46 @@ def _delegate(flags: dict[str, str], behaviour: str) -> list[str]:
     ]
 
 
+def _play(
+    flags: dict[str, str], graph: Path, folder: Path, turns: list[list[int]] | None, behaviour: str
+) -> None:
+    """A run that ends well: what it prints, and the output where that is asked for."""
+    old = behaviour == "old"
+    for line in _delegate(flags, behaviour):
+        print(f"INFO: {line}")
+    print("INFO: The input model file size (MB): 3.5\nINFO: Initialized session in 12.345ms.")
+    warm = [9000, 8000]
+    timed = "output_filepath" not in flags
+    values = [5000]
+    if timed:
+        count = folder / f"{graph.name}.count"
+        turn = int(count.read_text()) if count.exists() else 0
+        count.write_text(str(turn + 1))
+        values = turns[turn] if turns else [4000 + 10 * i for i in range(int(flags["num_runs"]))]
+    if behaviour == "same":
+        values = [4321] * len(values)
+    average = f"{sum(values) / len(values):.6g}"
+    line = _statistics(values, old)
+    if behaviour == "odd-order":
+        line = line.replace(" min=", " min=9")
+    print("INFO: Running benchmark for at least 10 iterations and at least 0.5 seconds but "
+          "terminate if exceeding 150 seconds.")  # fmt: skip
+    print(f"INFO: {_statistics(warm, old)}\n")
+    if behaviour != "one-line":
+        print(f"INFO: {line}\n")
+    shown = "123.4" if behaviour == "odd-average" else average
+    print(f"INFO: Inference timings in us: Init: 12345, First inference: 9000, "
+          f"Warmup (avg): 8500, Inference (avg): {shown}")  # fmt: skip
+    print("INFO: Note: as the benchmark tool itself affects memory footprint, the following is "
+          "only APPROXIMATE to the actual memory footprint of the model at runtime. Take the "
+          "information at your discretion.")  # fmt: skip
+    print("INFO: Memory footprint delta from the start of the tool (MB): init=2.5 overall=6.75")
+    if not timed and not old:
+        pixels = Path(flags["input_layer_value_files"].split(":", 1)[1])
+        shape = [int(size) for size in flags["input_layer_shape"].split(",")]
+        Path(flags["output_filepath"]).write_bytes(_output(graph, pixels, shape, behaviour))
+
+
 def main() -> int:
     flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
     folder = Path(os.environ["FAKE_ADB"])
@@ -105,40 +147,7 @@ def main() -> int:
         print("ERROR: Failed to apply XNNPACK delegate.\nERROR: Benchmarking failed.",
               file=sys.stderr)  # fmt: skip
         return 1
-    for line in _delegate(flags, behaviour):
-        print(f"INFO: {line}")
-    print("INFO: The input model file size (MB): 3.5\nINFO: Initialized session in 12.345ms.")
-    warm = [9000, 8000]
-    timed = "output_filepath" not in flags
-    values = [5000]
-    if timed:
-        turns = scenario["times"].get(graph.name)
-        count = folder / f"{graph.name}.count"
-        turn = int(count.read_text()) if count.exists() else 0
-        count.write_text(str(turn + 1))
-        values = turns[turn] if turns else [4000 + 10 * i for i in range(int(flags["num_runs"]))]
-    if behaviour == "same":
-        values = [4321] * len(values)
-    average = f"{sum(values) / len(values):.6g}"
-    line = _statistics(values, old)
-    if behaviour == "odd-order":
-        line = line.replace(" min=", " min=9")
-    print("INFO: Running benchmark for at least 10 iterations and at least 0.5 seconds but "
-          "terminate if exceeding 150 seconds.")  # fmt: skip
-    print(f"INFO: {_statistics(warm, old)}\n")
-    if behaviour != "one-line":
-        print(f"INFO: {line}\n")
-    shown = "123.4" if behaviour == "odd-average" else average
-    print(f"INFO: Inference timings in us: Init: 12345, First inference: 9000, "
-          f"Warmup (avg): 8500, Inference (avg): {shown}")  # fmt: skip
-    print("INFO: Note: as the benchmark tool itself affects memory footprint, the following is "
-          "only APPROXIMATE to the actual memory footprint of the model at runtime. Take the "
-          "information at your discretion.")  # fmt: skip
-    print("INFO: Memory footprint delta from the start of the tool (MB): init=2.5 overall=6.75")
-    if not timed and not old:
-        pixels = Path(flags["input_layer_value_files"].split(":", 1)[1])
-        shape = [int(size) for size in flags["input_layer_shape"].split(",")]
-        Path(flags["output_filepath"]).write_bytes(_output(graph, pixels, shape, behaviour))
+    _play(flags, graph, folder, scenario["times"].get(graph.name), behaviour)
     return 0
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from exporter.bundle import GOLDEN, Bundle
+from exporter.bundle import BY_KEY, GOLDEN, Bundle
 from exporter.prove import devices, golden
 from exporter.prove.adb import tool
 from exporter.prove.adb.bench import DeviceBench, DeviceSettings, Workplace
 from exporter.prove.adb.states import About
 from exporter.prove.imageset import square_pixels
+from exporter.prove.results import LatencyResult
 from exporter.prove.runtimes.base import Probabilities
 
 _OUTPUT = "output.bin"
@@ -113,40 +114,16 @@ def result(
     Returns:
         None where no file could be asked.
     """
-    digests = {entry["path"]: entry["sha256"] for entry in bundle.manifest["files"]}
     pixels = {name: "" for one in replayed.values() for name in one.answers}
     for name in pixels:
         image = square_pixels(bundle.root / GOLDEN / name, bundle.contract)
         pixels[name] = hashlib.sha256(image.tobytes()).hexdigest()
     times = {row.key: row for row in bench.latency().results}
-    artifacts: list[dict[str, Any]] = []
-    for key, one in replayed.items():
-        if one.not_run:
-            continue
-        images = [
-            {"file": name, "pixels_sha256": pixels[name],
-             "probabilities": [float(value) for value in values]}
-            for name, values in one.answers.items()
-        ]  # fmt: skip
-        timed = times.get(key)
-        artifacts.append(
-            {
-                "key": key,
-                "sha256": digests.get(bundle.path(key).relative_to(bundle.root).as_posix(), "?"),
-                "status": "failed" if one.failure else "run",
-                "reason": one.failure,
-                "images": images,
-                "latency": None
-                if timed is None
-                else {
-                    "runs": timed.runs,
-                    "warmup": bench.settings.warmup,
-                    "median_ms": timed.median_ms,
-                    "p90_ms": timed.p90_ms,
-                    "min_ms": min(run.min_us for run in bench.of(key)) / 1e3,
-                },
-            }
-        )
+    artifacts = [
+        _artifact(bundle, key, one, pixels, _times(bench, times[key]) if key in times else None)
+        for key, one in replayed.items()
+        if not one.not_run
+    ]
     if not artifacts:
         return None
     ending = f", {bench.settings.delegate} over adb"
@@ -166,3 +143,38 @@ def result(
         },
         bundle,
     )
+
+
+def _artifact(
+    bundle: Bundle,
+    key: str,
+    one: Replayed,
+    pixels: Mapping[str, str],
+    latency: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    digests = {entry["path"]: entry["sha256"] for entry in bundle.manifest["files"]}
+    return {
+        "key": key,
+        "sha256": digests.get(BY_KEY[key].path, "unknown"),
+        "status": "failed" if one.failure else "run",
+        "reason": one.failure,
+        "images": [
+            {
+                "file": name,
+                "pixels_sha256": pixels[name],
+                "probabilities": [float(value) for value in values],
+            }
+            for name, values in one.answers.items()
+        ],
+        "latency": latency,
+    }
+
+
+def _times(bench: DeviceBench, row: LatencyResult) -> dict[str, float]:
+    return {
+        "runs": row.runs,
+        "warmup": bench.settings.warmup,
+        "median_ms": row.median_ms,
+        "p90_ms": row.p90_ms,
+        "min_ms": min(run.min_us for run in bench.of(row.key)) / 1e3,
+    }

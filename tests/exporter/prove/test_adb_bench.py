@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from support import fake_adb
-from support.fake_adb import Scenario
 
 from exporter.prove.adb import client, states, tool
 from exporter.prove.adb.bench import DeviceBench, DeviceSettings, measure, workplace
 from models.errors import UserError
+from support import fake_adb
+from support.fake_adb import Scenario
 
 ELF_ARM64 = b"\x7fELF\x02\x01\x01" + bytes(9) + (3).to_bytes(2, "little") + b"\xb7\x00"
 SETTINGS = DeviceSettings(runs=50, rounds=5, threads=2, pause_s=10, pause_limit_s=25)
