@@ -105,6 +105,11 @@ def run_parity(
         f"{evidence} on {count} of the images: {', '.join(keys)}"
         for (evidence, count), keys in duel.limited().items()
     ]
+    notes += dict.fromkeys(
+        f"{entry.runtime}: {entry.version}"
+        for entry in opened
+        if entry.counterpart is not None and duel.works(entry)
+    )
     if reported:
         names = ", ".join(dict.fromkeys(row.device for row in reported))
         notes.append(f"reported by devices on the golden images: {names}")

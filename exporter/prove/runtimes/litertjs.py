@@ -84,6 +84,8 @@ def fetch(say: Callable[[str], None] | None = None) -> Path:
                 tell(f"downloading {package.name} {VERSION}")
                 _unpack(package, staging.folder)
             (staging.folder / _STAMP).write_text(VERSION + "\n", encoding="utf-8")
+    except tarfile.TarError as error:
+        raise UserError(_WHAT, str(error), "try again; nothing was kept") from error
     except OSError as error:
         if is_full(error):
             raise full(_WHAT) from error

@@ -53,6 +53,13 @@ def test_all_gives_a_row_for_each_file_in_each_runtime(tmp_path: Path, folder: P
     assert found["tflite-int8 @ litert-arm64"].evidence == "emulated"
 
 
+def test_what_a_second_runtime_really_is_stands_once_in_the_notes(
+    tmp_path: Path, folder: Path
+) -> None:
+    report = proven(tmp_path, folder, Shelf())
+    assert [note for note in report.notes if note.startswith("browser")] == ["browser: browser 1.0"]
+
+
 def test_nothing_second_runs_unless_it_is_asked_for(tmp_path: Path, folder: Path) -> None:
     shelf = Shelf()
     assert not any("@" in title for title in rows(proven(tmp_path, folder, shelf, runtimes=None)))
