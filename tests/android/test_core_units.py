@@ -13,9 +13,8 @@ pytestmark = pytest.mark.skipif(missing is not None, reason=missing or "")
 
 
 def test_junit():
-    result = kotlin.run_junit(
-        [core_replay.core_jar(), core_replay.test_jar()], core_replay.classes()
-    )
+    jars = [core_replay.core_jar(), core_replay.tests_jar()]
+    result = kotlin.run_junit(jars, core_replay.classes())
     assert result.failures == 0, result.output
     sources = [path.read_text() for path in core_replay.ROOT.rglob("*Test.kt")]
     written = sum(len(re.findall(r"^    @Test$", text, re.MULTILINE)) for text in sources)
