@@ -255,7 +255,7 @@ def android(
     to: Annotated[Path, typer.Option("--app", help="The app's project, or its module.")] = Path(
         "android_demo"
     ),
-    key: Annotated[str, typer.Option("--format", help="Which .tflite.")] = "tflite-int8",
+    key: Annotated[str, typer.Option("--format", help="tflite-int8, tflite-float16 or tflite-float32.")] = "tflite-int8",
 ) -> None:
     """Copy BUNDLE's model, contract and golden images into an Android app's assets."""
     from exporter.pipeline import android as assets
