@@ -11,7 +11,7 @@ function quantile(sorted, share) {
   return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)];
 }
 
-/** {runs, warmup, median_ms, p90_ms, min_ms} of milliseconds. */
+/** {runs, warmup, median_ms, p90_ms, min_ms} of milliseconds, each a run or the mean of some. */
 export function latencyOf(times, warmup) {
   const sorted = Float64Array.from(times).sort();
   const middle = sorted.length >> 1;
@@ -77,7 +77,8 @@ async function replayPhotos(bundle, engine, golden) {
 async function measure(engine, pixels) {
   const { ms } = await engine.run(pixels);
   const plan = ms > PATIENT_MS ? SLOW_PLAN : PLAN;
-  return latencyOf(await engine.time(pixels, plan), plan.warmup);
+  const { times, group } = await engine.time(pixels, plan);
+  return { latency: latencyOf(times, plan.warmup), group };
 }
 
 async function proveFile(bundle, engine, golden, squares, entry) {
@@ -94,7 +95,7 @@ async function proveFile(bundle, engine, golden, squares, entry) {
     row.largest = Math.max(row.largest, largest);
     row.agreeing += first(probabilities) === first(wanted) ? 1 : 0;
   }
-  return { row, images, latency: await measure(engine, squares[0].pixels) };
+  return { row, images, ...(await measure(engine, squares[0].pixels)) };
 }
 
 function first(probabilities) {
@@ -121,9 +122,9 @@ export async function prove(bundle, engine, report) {
     const tolerance = golden.tolerance[golden.precision[entry.key]];
     const shown = { key: entry.key, path: entry.path, precision: entry.precision, tolerance };
     try {
-      const { row, images, latency } = await proveFile(bundle, engine, golden, squares, entry);
+      const { row, images, latency, group } = await proveFile(bundle, engine, golden, squares, entry);
       artifacts.push({ ...about, status: "run", reason: "", images, latency });
-      rows.push({ ...shown, ...row, latency, images: images.length });
+      rows.push({ ...shown, ...row, latency, group, images: images.length });
     } catch (error) {
       const reason = error.message.slice(0, 300);
       artifacts.push({ ...about, status: "failed", reason, images: [], latency: null });

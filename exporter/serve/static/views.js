@@ -122,12 +122,13 @@ export function proofRow(row) {
     made.append(element("div", { class: "head" }, heading, failed), element("p", {}, row.error));
     return made;
   }
-  const { latency } = row;
+  const { latency, group } = row;
+  const measured = group > 1 ? `${latency.runs} groups of ${group}` : latency.runs;
   const speed = element(
     "p",
     { class: "speed" },
     element("b", {}, milliseconds(latency.median_ms)),
-    ` an image (median of ${latency.runs}; 90 % below ${milliseconds(latency.p90_ms)}, ` +
+    ` an image (median of ${measured}; 90 % below ${milliseconds(latency.p90_ms)}, ` +
       `fastest ${milliseconds(latency.min_ms)})`,
   );
   made.append(element("div", { class: "head" }, heading, mark(status)));
