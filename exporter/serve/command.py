@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import ssl
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -41,15 +41,17 @@ def serve(
     if library is None:
         console.print("LiteRT.js is not here yet: fetching it, once")
         library = litertjs.fetch(lambda said: console.print(f"  {said}", markup=False))
-    server = bind(host, port, opened, {**page_table(library), **files}, context)
-    for line in said(server, host):
+
+    def tell(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
-    if open_browser:
-        webbrowser.open(server.address("127.0.0.1" if server.bound_to.is_unspecified else host))
-    wait(server)
-    console.print(
-        f"Stopped. Results of devices are in {devices.folder_of(opened.root)}", markup=False
-    )
+
+    resources = {**page_table(library), **files}
+    with bind(host, port, opened, resources, context, tell) as server:
+        for line in said(server, host):
+            tell(line)
+        here = server.address("127.0.0.1" if server.bound_to.is_unspecified else host)
+        wait(server, lambda: _open(here) if open_browser else None)
+    tell(f"Stopped. Results of devices are in {devices.folder_of(opened.root)}")
 
 
 def bind(
@@ -58,21 +60,28 @@ def bind(
     opened: bundle.Bundle,
     resources: Mapping[str, Resource],
     context: ssl.SSLContext | None,
+    tell: Callable[[str], None] | None = None,
 ) -> Bench:
     """The server, bound but not serving yet.
 
     Raises:
         UserError: the address is not this machine's, or the port is taken.
     """
+    reason = ""
     try:
-        place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
-        return Bench((str(place[0]), int(place[1])), opened, resources, context)
-    except OSError as error:
-        raise UserError(
-            f"{host}:{port} cannot be served from.",
-            error.strerror or str(error),
-            "give another --port, and as --host 127.0.0.1, 0.0.0.0 or an address of this machine",
-        ) from error
+        for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            place = (str(found[4][0]), int(found[4][1]))
+            try:
+                return Bench(place, opened, resources, context, host=host, tell=tell)
+            except OSError as error:  # 'localhost' may be ::1 first, where IPv6 is switched off
+                reason = reason or error.strerror or str(error)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    raise UserError(
+        f"{host}:{port} cannot be served from.",
+        reason,
+        "give another --port, and as --host 127.0.0.1, 0.0.0.0 or an address of this machine",
+    )
 
 
 def said(server: Bench, host: str) -> list[str]:
@@ -99,6 +108,13 @@ def said(server: Bench, host: str) -> list[str]:
     lines.append("Open it, press 'Prove it', then: exporter parity " + str(server.opened.root))
     lines.append("Ctrl-C stops it.")
     return lines
+
+
+def _open(address: str) -> None:
+    try:
+        webbrowser.open(address)
+    except (webbrowser.Error, OSError):
+        return  # the address was printed
 
 
 def lan_addresses() -> list[str]:

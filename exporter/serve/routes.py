@@ -85,13 +85,18 @@ def _page() -> dict[str, Resource]:
 
 
 def _library(folder: Path) -> dict[str, Resource]:
+    try:
+        return _library_files(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"LiteRT.js in {folder} is damaged.", str(error), f"remove {folder} and start again"
+        ) from error
+
+
+def _library_files(folder: Path) -> dict[str, Resource]:
     core = (folder / "core" / "dist" / "index.js").read_text(encoding="utf-8")
     if core.count(f'"{_ELSEWHERE}"') != 1:
-        raise UserError(
-            f"LiteRT.js in {folder} is damaged.",
-            f"its core does not import {_ELSEWHERE}",
-            f"remove {folder} and start again",
-        )
+        raise ValueError(f"its core does not import {_ELSEWHERE}")
     core = core.replace(f'"{_ELSEWHERE}"', '"/litert/wasm-utils.js"')  # no import maps in workers
     sister = (folder / "wasm-utils" / "dist" / "index.js").read_bytes()
     found = {
@@ -111,7 +116,7 @@ def bundle_table(opened: Bundle) -> Mapping[str, Resource]:
         UserError: it holds no .tflite file or no golden answers, or one of its files is
             not what the manifest says.
     """
-    known = {entry["path"]: entry["sha256"] for entry in opened.manifest.get("files", [])}
+    known = _known(opened)
     models = [row for row in opened.formats() if row.path.endswith(".tflite")]
     golden = [path for path in known if Path(path).parent.as_posix() == bundle.GOLDEN]
     if not models:
@@ -126,8 +131,8 @@ def bundle_table(opened: Bundle) -> Mapping[str, Resource]:
         )
     found = {}
     for path in (bundle.CONTRACT, bundle.LABELS, *golden, *(row.path for row in models)):
-        if path in known and Path(path).suffix in _TYPES:
-            found[f"/bundle/{path}"] = _checked(opened.root / path, known[path])
+        if Path(path).suffix in _TYPES:
+            found[f"/bundle/{path}"] = _checked(opened.root / path, known.get(path))
     index = {
         "name": opened.contract.name,
         "label_hash": opened.contract.label_hash,
@@ -149,8 +154,21 @@ def bundle_table(opened: Bundle) -> Mapping[str, Resource]:
     return found
 
 
-def _checked(path: Path, sha256: str) -> Resource:
-    resource = Resource(path, _TYPES[path.suffix], sha256)
+def _known(opened: Bundle) -> dict[str, str]:
+    """Path to sha256 of every file that the manifest lists."""
+    try:
+        listed = {str(e["path"]): str(e["sha256"]) for e in opened.manifest["files"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{opened.root / bundle.MANIFEST} cannot be used.",
+            "it does not list its files with their checksums",
+            "export the model again",
+        ) from error
+    return listed
+
+
+def _checked(path: Path, sha256: str | None) -> Resource:
+    resource = Resource(path, _TYPES[path.suffix], sha256 or "")
     if path.is_symlink() or resource.read() is None:
         raise UserError(
             f"{path} is not what the manifest says.",

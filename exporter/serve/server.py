@@ -12,15 +12,16 @@ import ipaddress
 import json
 import secrets
 import socket
+import socketserver
 import ssl
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from exporter.bundle import Bundle
 from exporter.prove import devices
+from exporter.serve.checks import host_fits, own_names, parse_json, path_of
 from exporter.serve.routes import Resource
 from models.errors import UserError
 
@@ -28,6 +29,7 @@ MAX_BODY = 8 * 2**20
 MAX_CONNECTIONS = 48
 IDLE_S = 20.0  # without a byte
 REQUEST_S = 60.0  # for a whole request, however many bytes trickle in
+REFUSED_S = 5.0  # for the rest of a request that was refused before it was read
 RESULTS = "/results"
 TOKEN_HEADER = "X-Exporter-Token"
 HEADERS: Mapping[str, str] = {
@@ -70,6 +72,8 @@ class Bench(http.server.ThreadingHTTPServer):
         table: from `routes.page_table` and `routes.bundle_table`.
         context: for https, or None.
         headers: sent with every answer; tests leave some out.
+        host: the name it was asked to be reached by, if it was a name.
+        tell: told in a line what was stored.
 
     Raises:
         OSError: the address cannot be bound.
@@ -85,6 +89,8 @@ class Bench(http.server.ThreadingHTTPServer):
         table: Mapping[str, Resource],
         context: ssl.SSLContext | None = None,
         headers: Mapping[str, str] = HEADERS,
+        host: str = "",
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -93,8 +99,11 @@ class Bench(http.server.ThreadingHTTPServer):
         self._context = context
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._writing = threading.Lock()
+        self._tell = tell or (lambda _: None)
         super().__init__(address, Handler)
         self.bound_to = ipaddress.ip_address(str(self.server_address[0]))
+        asked = frozenset(filter(None, (host.lower(),)))
+        self.names = asked if self.local_only else asked | own_names()
 
     @property
     def local_only(self) -> bool:
@@ -110,6 +119,10 @@ class Bench(http.server.ThreadingHTTPServer):
         shown = f"[{host}]" if ":" in host else host
         return f"{self.scheme}://{shown}:{self.server_address[1]}/#token={self.token}"
 
+    def server_bind(self) -> None:
+        """Bind; the base class would then ask the network for this machine's name."""
+        socketserver.TCPServer.server_bind(self)
+
     def store(self, data: Any) -> dict[str, Any]:
         """Keep a device's result; what to tell the device.
 
@@ -118,9 +131,10 @@ class Bench(http.server.ThreadingHTTPServer):
         """
         result = devices.parse(data, self.opened)
         rows = devices.rows(self.opened, result)
+        exact = {entry.key: devices.exact(self.opened, entry) for entry in result.artifacts}
         with self._writing:
             path = devices.store(self.opened, result)
-        exact = {entry.key: devices.exact(self.opened, entry) for entry in result.artifacts}
+        self._tell(f"Stored what '{result.name}' found: {path}")
         return {
             "stored": f"{path.parent.name}/{path.name}",
             "rows": [
@@ -173,6 +187,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server_version = "exporter"
     sys_version = ""
     timeout = IDLE_S
+    _unread = False  # a body that was sent along
 
     def handle_one_request(self) -> None:
         self.close_connection = True
@@ -185,8 +200,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._watch.cancel()
 
     def _give_up(self) -> None:
-        try:
-            self.connection.shutdown(socket.SHUT_RDWR)
+        try:  # TLS's own shutdown would pull the connection from under its reader
+            socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
         except OSError:
             return
 
@@ -199,21 +214,42 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answered(self._write)
 
-    def _answered(self, work: Any) -> None:
+    def _answered(self, work: Callable[[], None]) -> None:
+        self._unread = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         try:
             self._require_host()
             work()
         except Refused as refused:
-            if self.command == "POST":
-                self.close_connection = True  # its body was not read
             self._json(refused.status, {"error": refused.error, "mend": refused.mend})
+        except OSError:
+            raise  # the client is gone
+        except Exception:
+            self._json(500, {"error": "The server failed.", "mend": "see what it printed"})
+            raise
+        if self._unread:
+            self._take_in_the_rest()
+
+    def _take_in_the_rest(self) -> None:
+        """Wait a little for a body that nobody wants: closed before, the connection is reset,
+        and the client never reads the answer."""
+        end, left = time.monotonic() + REFUSED_S, 2 * MAX_BODY
+        self.connection.settimeout(REFUSED_S / 5)
+        try:
+            while left > 0 and time.monotonic() < end:
+                found = self.rfile.read1(_CHUNK)
+                if not found:
+                    return
+                left -= len(found)
+        except OSError:
+            return
 
     def _read(self) -> None:
-        resource = self.server.table.get(urlsplit(self.path).path)
+        resource = self.server.table.get(path_of(self.path))
         if resource is None:
             raise Refused(404, "There is nothing at this address.")
         tag = f'"{resource.sha256[:32]}"'
-        if self.headers.get("If-None-Match") == tag:
+        known = self.headers.get("If-None-Match", "").split(",")
+        if tag in (one.strip().removeprefix("W/") for one in known):
             self._head(304, {"ETag": tag})
             return
         content = resource.read()
@@ -224,7 +260,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._send(200, content, {"Content-Type": resource.kind, "ETag": tag})
 
     def _write(self) -> None:
-        if urlsplit(self.path).path != RESULTS:
+        if path_of(self.path) != RESULTS:
             raise Refused(404, "Nothing can be sent to this address.")
         given = self.headers.get(TOKEN_HEADER, "")
         if not secrets.compare_digest(given.encode(), self.server.token.encode()):
@@ -254,29 +290,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if len(length) > 12 or int(length) > MAX_BODY:
             raise Refused(413, f"The result is larger than {MAX_BODY >> 20} MiB.", "send less")
         text = self.rfile.read(int(length))
+        self._unread = False
         if len(text) < int(length):
             raise Refused(400, "The result was cut short.", "send it again")
         try:
-            return json.loads(text, parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
+            return parse_json(text)
+        except ValueError as error:
             raise Refused(
                 400, "The result is not JSON.", "send it from this server's page"
             ) from error
 
     def _require_host(self) -> None:
-        """Refuse names that are not this machine's: a foreign page may have had its own name
-        point here (DNS rebinding)."""
-        named = self.headers.get("Host", "")
-        host = urlsplit(f"//{named}").hostname or ""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            own = socket.gethostname().lower()
-            names = {"localhost"} if self.server.local_only else {"localhost", own, f"{own}.local"}
-            fits = host in names
-        else:
-            fits = address.is_loopback or not self.server.local_only
-        if not fits:
+        """Over https the browser itself refuses a name that the certificate does not hold."""
+        server, named = self.server, self.headers.get("Host", "")
+        fits = host_fits(named, server.local_only, server.names)
+        if server.scheme == "http" and not fits:
             raise Refused(421, "This server has another name.", "open the address it printed")
 
     def _json(self, status: int, what: Any) -> None:
@@ -294,6 +322,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {**self.server.fixed_headers, **headers}.items():
             self.send_header(name, value)
+        if self._unread:  # what is left of a body is no next request
+            self.close_connection = True
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -309,17 +339,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Silent: the page tells the person, and no log keeps who asked."""
 
 
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
+def wait(server: Bench, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until Ctrl-C; returns when no new connection is taken.
 
-
-def wait(server: Bench) -> None:
-    """Serve until Ctrl-C; returns when every connection's thread was told to end."""
+    Args:
+        ready: called once it serves.
+    """
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True
     )
     thread.start()
     try:
+        ready()
         while thread.is_alive():
             time.sleep(0.5)
     except KeyboardInterrupt:
