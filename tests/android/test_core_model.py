@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -320,7 +322,12 @@ def test_a_file_and_a_contract_that_disagree_are_refused(text, int8):
     cases.answer(int8, edited(output__not_sure_threshold=0.9, name="other"), zeros)
     bare = reshaped(int8, lambda graph, schema: None)
     cases.answer(bare, "", zeros)
-    *refused, inside, moved, alone = cases.run()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        packed.writestr("labels.txt", "".join(f"{label['name']}\n" for label in swapped))
+    cases.answer(bare + stream.getvalue(), text, zeros)
+    *refused, inside, moved, alone, lines = cases.run()
+    assert lines.failed and "'species 1'" in lines.text and "'species 0'" in lines.text
     for found, (_, words) in zip(refused, wrong.values(), strict=True):
         assert found.failed and found.text.startswith("ContractException"), found.text
         for word in ["the model", "the contract", *words]:
@@ -331,9 +338,6 @@ def test_a_file_and_a_contract_that_disagree_are_refused(text, int8):
 
 def test_files_in_the_archive(int8):
     """Deflated by another tool, found by offsets from the archive's own front; damaged, refused."""
-    import io
-    import zipfile
-
     end = int8.index(b"PK\x03\x04")
     model = int8[:end]
     archive = zipfile.ZipFile(io.BytesIO(int8))

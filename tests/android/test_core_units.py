@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -55,3 +56,24 @@ def test_buffers_are_moved_as_java_8_does_it():
     moved = re.compile(r"(?<!Buffer\))\.(position\(\w|limit\(\w|flip\(|clear\(|rewind\(|mark\()")
     for path in (core_replay.ROOT / "src" / "main").rglob("*.kt"):
         assert not moved.search(path.read_text()), path.name
+
+
+def test_another_tarball_than_the_pinned_one_is_refused(tmp_path, monkeypatch):
+    """A fake npm that packs something else: nothing of it is unpacked."""
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\nprintf forged > $1/x.tgz\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{npm.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / "cache"))
+    assert "not the pinned tarball" in (kotlin.unavailable() or "")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_a_failing_npm_is_a_reason_to_skip(tmp_path, monkeypatch):
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / "cache"))
+    assert "no network" in (kotlin.unavailable() or "")

@@ -56,7 +56,7 @@ internal class AssociatedFiles private constructor(
                 DEFLATED -> inflate(packed, entry.unpacked.toInt(), name)
                 else -> bytes.damaged("$name in it is compressed in a way not known")
             }
-        val crc = CRC32().apply { update(content) }
+        val crc = CRC32().apply { update(content, 0, content.size) }
         if (content.size.toLong() != entry.unpacked || crc.value != entry.crc) {
             bytes.damaged("$name in it does not have the checksum it should")
         }
