@@ -22,6 +22,7 @@ from models.errors import UserError
 VERSION = "2.5.3"
 _WHAT = "LiteRT.js cannot be fetched."
 _STAMP = "complete"
+_QUIET = ("--silent", "--ignore-scripts")
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,20 @@ def _unpack(package: Package, folder: Path) -> None:
                 "look at what your npm registry serves; nothing was unpacked",
             )
         unpacked = Path(name) / "unpacked"
-        with tarfile.open(tarball) as archive:
-            archive.extractall(unpacked, filter="data")
+        try:
+            with tarfile.open(tarball) as archive:
+                archive.extractall(unpacked, filter="data")
+        except tarfile.TarError as error:
+            raise UserError(
+                _WHAT, f"{tarball.name}: {error}", "look at what your npm registry serves"
+            ) from error
         shutil.move(unpacked / "package", folder / package.folder)
 
 
 def _download(package: Package, folder: Path) -> Path:
     """The tarball, through npm and whatever registry it is set up for."""
     call(
-        ["npm", "pack", "--silent", f"{package.name}@{VERSION}", "--pack-destination", folder],
+        ["npm", "pack", f"{package.name}@{VERSION}", "--pack-destination", folder, *_QUIET],
         _WHAT,
         "install Node.js with npm, and see that 'npm view @litertjs/core' answers",
         cwd=folder,
