@@ -42,6 +42,14 @@ class Fetchable(StrEnum):
     browser = "browser"
 
 
+class Delegate(StrEnum):
+    """Who runs the graph on an Android device."""
+
+    xnnpack = "xnnpack"
+    gpu = "gpu"
+    none = "none"
+
+
 BundleDir = Annotated[Path, typer.Argument(help="The folder that 'exporter export' wrote.")]
 Images = Annotated[
     Path | None,
@@ -223,8 +231,51 @@ def bench(
     threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=50, help="Timed runs per artifact.")] = 100,
     json: Report = None,
+    adb: Annotated[
+        bool, typer.Option("--adb", help="On an attached Android device, .tflite files only.")
+    ] = False,
+    benchmark_tool: Annotated[
+        Path | None, typer.Option("--benchmark-tool", help="--adb: LiteRT's benchmark_model.")
+    ] = None,
+    serial: Annotated[
+        str | None, typer.Option("--serial", help="--adb: which device, where there are several.")
+    ] = None,
+    formats: Annotated[
+        str | None, typer.Option("--formats", help="--adb: e.g. tflite-int8; default: all.")
+    ] = None,
+    delegate: Annotated[
+        Delegate, typer.Option("--delegate", help="--adb: who runs the graph.")
+    ] = Delegate.xnnpack,
+    rounds: Annotated[
+        int,
+        typer.Option("--rounds", min=1, help="--adb: turns that each file's runs are cut into."),
+    ] = 5,
+    pause_limit: Annotated[
+        float,
+        typer.Option(
+            "--pause-limit", min=0, help="--adb: seconds to wait for a hot device; 0: none."
+        ),
+    ] = 300,
 ) -> None:
     """Measure the latency of every file of BUNDLE, interleaved, against the model's."""
+    if adb:
+        from exporter.pipeline.device_bench import bench_adb
+        from exporter.prove.adb.bench import DeviceSettings
+
+        bench_adb(
+            bundle, benchmark_tool, serial=serial,
+            formats=[f.strip() for f in formats.split(",") if f.strip()] if formats else None,
+            settings=DeviceSettings(
+                threads=threads, delegate=delegate.value, runs=runs, rounds=rounds,
+                pause_limit_s=pause_limit,
+            ),
+            file=json,
+        )  # fmt: skip
+        return
+    only = {"--benchmark-tool": benchmark_tool, "--serial": serial, "--formats": formats}
+    given = [flag for flag, value in only.items() if value is not None]
+    if given:
+        raise UserError(f"{', '.join(given)} was given without --adb.", "", "add --adb")
     from exporter.pipeline import reports
 
     reports.bench(bundle, images, threads=threads, runs=runs, file=json)
@@ -255,7 +306,9 @@ def android(
     to: Annotated[Path, typer.Option("--app", help="The app's project, or its module.")] = Path(
         "android_demo"
     ),
-    key: Annotated[str, typer.Option("--format", help="tflite-int8, tflite-float16 or tflite-float32.")] = "tflite-int8",
+    key: Annotated[
+        str, typer.Option("--format", help="tflite-int8, tflite-float16 or tflite-float32.")
+    ] = "tflite-int8",
 ) -> None:
     """Copy BUNDLE's model, contract and golden images into an Android app's assets."""
     from exporter.pipeline import android as assets

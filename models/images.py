@@ -199,9 +199,16 @@ def resized_size(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int]:
 
 
 def resize(image: Image.Image, rule: Preprocessing) -> Image.Image:
-    """Resize the shorter side as the contract says, without cropping."""
-    size = resized_size(image.size, rule)
-    return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+    """Resize the shorter side as the contract says, without cropping.
+
+    Width first, in a call of its own: from Pillow 13 on one call for both starts with the
+    height on some tall pictures, which moves an eighth of the bytes by one.
+    """
+    width, height = resized_size(image.size, rule)
+    for size in ((width, image.height), (width, height)):
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.BILINEAR)
+    return image
 
 
 def to_square(image: Image.Image, rule: Preprocessing) -> Image.Image:

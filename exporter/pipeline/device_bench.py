@@ -14,7 +14,7 @@ from rich.text import Text
 
 from exporter import bundle
 from exporter.bundle import Bundle
-from exporter.pipeline.reports import _require_writable, _write
+from exporter.pipeline.reports import require_writable, write_result
 from exporter.prove import devices, outputs
 from exporter.prove.adb import answers, client, states, tool
 from exporter.prove.adb.answers import Replayed
@@ -59,7 +59,7 @@ def bench_adb(
     """
     opened, settings = bundle.open_bundle(folder), settings or DeviceSettings()
     keys = _chosen(opened, formats)
-    _require_writable(file)
+    require_writable(file)
     if benchmark_tool is None:
         raise UserError(
             "No benchmark tool was named.",
@@ -82,7 +82,7 @@ def bench_adb(
     if result is not None:
         console.print(f"Kept {devices.store(opened, result)}", markup=False, highlight=False)
     if file is not None:
-        _write(file, json.dumps(to_json(measured, replayed), indent=1) + "\n", console)
+        write_result(file, json.dumps(to_json(measured, replayed), indent=1) + "\n", console)
     return measured
 
 

@@ -59,14 +59,14 @@ def parity(
         evaluated_limit=evaluated_limit,
     )
     for path in files.values():
-        _require_writable(path)
+        require_writable(path)
     found = list_images(images) if images is not None else []
     console = Console()
     report = _prove(opened, found, images, settings, console)
     console.print(outputs.table(report))
     for kind, path in files.items():
         if path is not None:
-            _write(path, _WRITERS[kind](report), console)
+            write_result(path, _WRITERS[kind](report), console)
     try:
         outputs.append_to_step_summary(report)
     except UserError as error:  # an extra that nobody asked for: it decides nothing
@@ -105,7 +105,7 @@ def verify(folder: Path) -> int:
 def bench(folder: Path, images: Path | None, *, threads: int, runs: int, file: Path | None) -> None:
     """Print the latency of every file of a bundle, measured interleaved."""
     opened = bundle.open_bundle(folder)
-    _require_writable(file)
+    require_writable(file)
     found = list_images(images) if images is not None else []
     settings = ParitySettings(
         threads=threads, limit=8, evaluated_limit=1, latency=LatencySettings(runs=runs)
@@ -115,7 +115,7 @@ def bench(folder: Path, images: Path | None, *, threads: int, runs: int, file: P
     console = Console()
     console.print(outputs.latency_table(report.latency))
     if file is not None:
-        _write(file, json.dumps(report.to_json()["latency"], indent=1) + "\n", console)
+        write_result(file, json.dumps(report.to_json()["latency"], indent=1) + "\n", console)
 
 
 def doctor() -> None:
@@ -125,7 +125,7 @@ def doctor() -> None:
     Console().print(doctors.render(doctors.examine()))
 
 
-def _require_writable(path: Path | None) -> None:
+def require_writable(path: Path | None) -> None:
     """Find out before the long work that a result could not be written."""
     if path is None:
         return
@@ -141,7 +141,7 @@ def _require_writable(path: Path | None) -> None:
         raise UserError(f"{path} cannot be written.", why, _ELSEWHERE)
 
 
-def _write(path: Path, text: str, console: Console) -> None:
+def write_result(path: Path, text: str, console: Console) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

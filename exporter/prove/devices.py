@@ -253,7 +253,7 @@ def _row(
         key=row.key,
         path=row.path,
         precision=row.precision,
-        runtime="browser",
+        runtime="adb" if result.about.get("user_agent") == "adb" else "browser",
         version=f"{result.runtime}, {result.accelerator}",
         evidence="reported",
         status="not run",
