@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from exporter.prove.runtimes import registry
-from exporter.prove.runtimes import tools
+from exporter.prove.runtimes import registry, tools
 from exporter.prove.runtimes.litert_arm64 import apt, layout, setup
 from models.errors import UserError
 from support import arm64, tinyfiles
