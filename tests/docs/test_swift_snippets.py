@@ -54,7 +54,7 @@ def test_swift_is_well_formed(grammar: Any, block: snippets.Snippet) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.where)
 def test_any_dropped_brace_is_found(grammar: Any, block: snippets.Snippet) -> None:
-    places = [place for place, sign in enumerate(block.code) if sign in "{}"]
+    places = [place for place, sign in enumerate(block.code) if sign in "{}()"]
     assert places
     for place in places:
         mutant = block.code[:place] + block.code[place + 1 :]
