@@ -107,13 +107,8 @@ def _unpack(package: Package, folder: Path) -> None:
                 "look at what your npm registry serves; nothing was unpacked",
             )
         unpacked = Path(name) / "unpacked"
-        try:
-            with tarfile.open(tarball) as archive:
-                archive.extractall(unpacked, filter="data")
-        except tarfile.TarError as error:
-            raise UserError(
-                _WHAT, f"{tarball.name}: {error}", "look at what your npm registry serves"
-            ) from error
+        with tarfile.open(tarball) as archive:
+            archive.extractall(unpacked, filter="data")
         shutil.move(unpacked / "package", folder / package.folder)
 
 
