@@ -17,7 +17,7 @@ from exporter.prove.duel import Duel
 from exporter.prove.gates import GATES, Limits
 from exporter.prove.imageset import ImageSet, prepare
 from exporter.prove.latency import LatencySettings, Timed
-from exporter.prove.opened import ALL, GetRuntime, Opened, open_artifacts, open_reference
+from exporter.prove.opened import ALL, GetRuntime, Opened, one_line, open_artifacts, open_reference
 from exporter.prove.results import ArtifactResult, Latency, ParityReport
 from exporter.prove.runtimes import registry
 from exporter.prove.runtimes.base import Runtime, Session
@@ -99,7 +99,7 @@ def run_parity(
             name = "torch" if runtime.name == "torch" else "reference"
             first = Timed(name, runtime.version(), reference)
             timing = _time(settings.latency, settings.threads, duel, first, opened)
-    reported, device_latencies = _devices(bundle, settings)
+    reported, device_latencies, left_out = _devices(bundle, settings)
     notes = [*settings.notes, *given.notes]
     notes += [
         f"{evidence} on {count} of the images: {', '.join(keys)}"
@@ -113,6 +113,7 @@ def run_parity(
     if reported:
         names = ", ".join(dict.fromkeys(row.device for row in reported))
         notes.append(f"reported by devices on the golden images: {names}")
+    notes += left_out
     if given.square:
         notes += golden.replay_notes(duel.replays)
     if timing is not None:
@@ -150,15 +151,24 @@ def _reference(
 
 def _devices(
     bundle: Bundle, settings: ParitySettings
-) -> tuple[tuple[ArtifactResult, ...], tuple[Latency, ...]]:
-    """What devices sent for this bundle, where their runtime was asked for."""
+) -> tuple[tuple[ArtifactResult, ...], tuple[Latency, ...], list[str]]:
+    """What devices sent for this bundle, where their runtime was asked for.
+
+    Returns:
+        Rows, latencies of the files that still are those of the bundle, and a note on
+        each result that was left out.
+    """
     if settings.runtimes is not None and not {ALL, "browser"} & set(settings.runtimes):
-        return (), ()
-    found = devices.load(bundle)
-    rows = [row for one in found for row in devices.rows(bundle, one, settings.gates)]
-    current = {row.device for row in rows if row.status != "not run"}
-    timings = [devices.latency(one) for one in found if one.name in current]
-    return tuple(rows), tuple(timing for timing in timings if timing is not None)
+        return (), (), []
+    unusable: list[devices.DeviceError] = []
+    rows, timings = [], []
+    for one in devices.load(bundle, unusable.append):
+        found = devices.rows(bundle, one, settings.gates)
+        rows += found
+        current = {row.key for row in found if row.status != "not run"}
+        timings.append(devices.latency(one, current))
+    notes = [f"a device's result was left out: {one_line(error)}; remove it" for error in unusable]
+    return tuple(rows), tuple(timing for timing in timings if timing is not None), notes
 
 
 def _time(
@@ -170,10 +180,10 @@ def _time(
 ) -> Latency:
     entries, not_timed = [reference], []
     for entry in opened:
+        if entry.counterpart is not None:
+            continue  # its file is timed in its own runtime; elsewhere it says nothing
         if not duel.works(entry):
             not_timed.append((entry.row.key, entry.reason or "it does not run"))
-        elif entry.counterpart is not None:
-            continue  # its file is timed in its own runtime; elsewhere it says nothing
         elif not entry.timed:
             not_timed.append((entry.row.key, f"{entry.evidence}, not run: its speed says nothing"))
         else:

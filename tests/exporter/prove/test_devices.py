@@ -136,6 +136,40 @@ def test_a_damaged_stored_file_is_named(bundle: Bundle) -> None:
         devices.load(bundle)
 
 
+def test_an_unusable_file_can_be_told_about_and_left_out(bundle: Bundle) -> None:
+    good = devices.store(bundle, devices.parse(posted(bundle), bundle))
+    (good.parent / "0.json").write_text("{")
+    (good.parent / "1.json").mkdir()
+    other = posted(bundle, "of an export with five labels")
+    other["artifacts"][0]["images"][0]["probabilities"].append(0.0)
+    (good.parent / "2.json").write_text(json.dumps(other))
+    told: list[devices.DeviceError] = []
+    (kept,) = devices.load(bundle, told.append)
+    assert kept.name == "Pixel 7"
+    assert [error.what.split("/")[-1].split()[0] for error in told] == [
+        "0.json",
+        "1.json",
+        "2.json",
+    ]
+    assert "probabilities is 5" in told[2].why and "list of 4 numbers" in told[2].why
+
+
+def test_latency_of_some_files(bundle: Bundle) -> None:
+    result = devices.parse(posted(bundle), bundle)
+    found = devices.latency(result, {"tflite-int8"})
+    assert found is not None and [entry.key for entry in found.results] == ["tflite-int8"]
+    assert found.relative_to == "tflite-int8"
+    assert devices.latency(result, ()) is None
+
+
+def test_without_golden_images_only_a_failure_is_left_to_tell(bundle: Bundle) -> None:
+    data = posted(bundle)
+    data["artifacts"] = [{**data["artifacts"][0], "status": "failed", "images": []}]
+    (bundle.root / "golden" / "golden.json").unlink()
+    (row,) = devices.rows(bundle, devices.parse(data, bundle))
+    assert (row.status, row.reason) == ("failed", "it did not run there")
+
+
 def test_latency_is_relative_to_the_float32_file(bundle: Bundle) -> None:
     found = devices.latency(devices.parse(posted(bundle), bundle))
     assert found is not None and found.relative_to == "tflite-float32"

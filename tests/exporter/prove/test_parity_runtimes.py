@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import Shelf, draw_images, linear, make_bundle
+from fakes import FakeSession, Shelf, draw_images, linear, make_bundle
 
+from exporter.bundle import BY_KEY, Bundle
+from exporter.prove import devices, golden
 from exporter.prove.duel import Tally
 from exporter.prove.latency import LatencySettings
 from exporter.prove.parity import ParitySettings, run_parity
@@ -111,6 +113,78 @@ def test_emulated_time_is_never_latency(tmp_path: Path, folder: Path) -> None:
     keys = [timed.key for timed in report.latency.results]
     assert keys == ["torch", "onnx", "tflite-float32", "tflite-int8"]
     assert not any("emulated" in reason for _, reason in report.latency.not_timed)
+
+
+def test_an_absent_second_runtime_does_not_make_its_files_untimed(
+    tmp_path: Path, folder: Path
+) -> None:
+    shelf = Shelf()
+    shelf.runtimes["litert-arm64"].lacking = "no emulator"
+    settings = LatencySettings(runs=50, warmup=1)
+    report = proven(tmp_path, folder, shelf, latency=settings, limit=2)
+    assert report.latency is not None
+    timed = {one.key for one in report.latency.results}
+    assert timed == {"torch", *KEYS}
+    assert not timed & {key for key, _ in report.latency.not_timed}
+
+
+def with_a_device(root: Path, folder: Path) -> Bundle:
+    """A bundle with golden answers, and one device's result beside it."""
+    bundle = make_bundle(root / "dist", KEYS)
+    sessions = dict.fromkeys((golden.REFERENCE_KEY, *KEYS), FakeSession(linear, None))
+    golden.write_golden(bundle.root, list_images(folder), bundle.contract, sessions)
+    files = [{"path": BY_KEY[key].path, "sha256": "a" * 64} for key in KEYS]
+    bundle = Bundle(bundle.root, bundle.contract, {**bundle.manifest, "files": files})
+    recorded = golden.load(bundle)
+    assert recorded is not None
+    answered = [
+        {"file": name, "pixels_sha256": recorded.pixels[name],
+         "probabilities": [float(value) for value in answers["tflite-int8"]]}
+        for name, answers in recorded.expected.items()
+    ]  # fmt: skip
+    times = {"runs": 50, "warmup": 5, "median_ms": 2.0, "p90_ms": 3.0, "min_ms": 1.0}
+    told = {
+        "schema": 1, "device": {"name": "Pixel 7", "threads": 4}, "runtime": "LiteRT.js",
+        "accelerator": "wasm",
+        "artifacts": [
+            {"key": key, "sha256": sha256 * 64, "status": "run", "reason": "",
+             "images": answered, "latency": times}
+            for key, sha256 in (("tflite-int8", "a"), ("tflite-float32", "b"))
+        ],
+    }  # fmt: skip
+    devices.store(bundle, devices.parse(told, bundle))
+    return bundle
+
+
+def test_what_devices_sent_has_rows_and_what_is_of_another_export_is_not_run(
+    tmp_path: Path, folder: Path
+) -> None:
+    bundle = with_a_device(tmp_path, folder)
+    for asked, titles in ((("all",), 2), (("browser",), 2), (("litert",), 0), (None, 2)):
+        settings = ParitySettings(latency=None, runtimes=asked)
+        report = run_parity(bundle, [], None, settings=settings, get_runtime=Shelf().get)
+        found = {title: row for title, row in rows(report).items() if "Pixel" in title}
+        assert len(found) == titles
+        assert len(report.device_latencies) == bool(titles)
+        if titles:
+            assert found["tflite-int8 @ Pixel 7"].status == "passed"
+            stale = found["tflite-float32 @ Pixel 7"]
+            assert (stale.status, stale.reason) == ("not run", "the result is of another export")
+            (timed,) = report.device_latencies
+            assert [one.key for one in timed.results] == ["tflite-int8"]
+
+
+def test_a_damaged_result_beside_the_bundle_is_a_note_that_names_it(
+    tmp_path: Path, folder: Path
+) -> None:
+    bundle = with_a_device(tmp_path, folder)
+    damaged = devices.folder_of(bundle.root) / "damaged.json"
+    damaged.write_text("{")
+    settings = ParitySettings(latency=None, runtimes=("all",))
+    report = run_parity(bundle, [], None, settings=settings, get_runtime=Shelf().get)
+    assert report.passed and "tflite-int8 @ Pixel 7" in rows(report)
+    (note,) = [note for note in report.notes if "left out" in note]
+    assert str(damaged) in note and note.endswith("remove it")
 
 
 def test_slow_ones_take_fewer_images(tmp_path: Path, folder: Path) -> None:
