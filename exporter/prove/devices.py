@@ -8,6 +8,7 @@ belongs to an earlier export is told from one that belongs to this.
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -30,6 +31,7 @@ SCHEMA = 1
 MAX_NAME = 80
 MAX_TEXT = 400
 MAX_RESULTS = 200  # a folder, not a data base
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNUSABLE = "The device's result cannot be used: "
 _KNOWN = (
     "name",
@@ -40,6 +42,10 @@ _KNOWN = (
     "threads",
     "cross_origin_isolated",
 )
+
+
+class DeviceError(UserError):
+    """A device's result that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -107,27 +113,27 @@ def parse(data: Any, bundle: Bundle) -> DeviceResult:
     Raises:
         DeviceError: it is not a result for this bundle's contract and golden images.
     """
-    root = fields.object_(data, "the result")
+    root = _object(data, "the result")
     if root.get("schema") != SCHEMA:
-        raise fields.bad("schema", root.get("schema"), f"this exporter reads {SCHEMA}")
-    device = fields.object_(root.get("device"), "device")
-    name = fields.text(device, "name", MAX_NAME)
+        raise _bad("schema", root.get("schema"), f"this exporter reads {SCHEMA}")
+    device = _object(root.get("device"), "device")
+    name = _text(device, "name", MAX_NAME)
     entries = root.get("artifacts")
     if not isinstance(entries, list) or not 1 <= len(entries) <= len(BY_KEY):
-        raise fields.bad("artifacts", type(entries).__name__, "it is a list of the files that ran")
+        raise _bad("artifacts", type(entries).__name__, "it is a list of the files that ran")
     recorded = golden.load(bundle)
     known = recorded.expected if recorded is not None else {}
-    artifacts = tuple(_artifact(fields.object_(entry, "artifacts[]"), bundle, known) for entry in entries)
+    artifacts = tuple(_artifact(_object(entry, "artifacts[]"), bundle, known) for entry in entries)
     if len({artifact.key for artifact in artifacts}) < len(artifacts):
-        raise fields.bad("artifacts", "one key twice", "each file has one entry")
+        raise _bad("artifacts", "one key twice", "each file has one entry")
     received = root.get("received")
     return DeviceResult(
         name=name,
-        about={key: fields.plain(str(device[key]))[:MAX_TEXT] for key in _KNOWN[1:] if key in device},
-        threads=fields.integer(device, "threads", 1, 1024),
-        runtime=fields.text(root, "runtime", MAX_NAME),
-        accelerator=fields.text(root, "accelerator", MAX_NAME),
-        received=fields.plain(received)[:40] if isinstance(received, str) else "",
+        about={key: _plain(str(device[key]))[:MAX_TEXT] for key in _KNOWN[1:] if key in device},
+        threads=_integer(device, "threads", 1, 1024),
+        runtime=_text(root, "runtime", MAX_NAME),
+        accelerator=_text(root, "accelerator", MAX_NAME),
+        received=_plain(received)[:40] if isinstance(received, str) else "",
         artifacts=artifacts,
         raw=root,
     )
@@ -160,7 +166,7 @@ def store(bundle: Bundle, result: DeviceResult) -> Path:
                 f"{folder} holds {MAX_RESULTS} results already.", "", "remove some of them"
             )
         partial = path.with_suffix(".partial")
-        partial.writefields.text(json.dumps(kept, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(kept, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         raise DeviceError(
@@ -202,7 +208,7 @@ def _read(path: Path, bundle: Bundle) -> DeviceResult:
         DeviceError: it cannot be read, or is no result for this bundle.
     """
     try:
-        return parse(json.loads(path.readfields.text(encoding="utf-8")), bundle)
+        return parse(json.loads(path.read_text(encoding="utf-8")), bundle)
     except (OSError, ValueError, RecursionError) as error:
         raise DeviceError(f"{path} cannot be read.", str(error), "remove it") from error
     except DeviceError as error:
@@ -309,28 +315,28 @@ def _sha256(bundle: Bundle, path: str) -> str | None:
 def _artifact(entry: Mapping[str, Any], bundle: Bundle, known: Container[str]) -> DeviceArtifact:
     key = entry.get("key")
     if not isinstance(key, str) or key not in {row.key for row in bundle.formats()}:
-        raise fields.bad("artifacts[].key", key, "it is none of this bundle's files")
+        raise _bad("artifacts[].key", key, "it is none of this bundle's files")
     status = entry.get("status")
     if status not in ("run", "failed"):
-        raise fields.bad("artifacts[].status", status, "it is 'run' or 'failed'")
+        raise _bad("artifacts[].status", status, "it is 'run' or 'failed'")
     images = entry.get("images")
     if (
         not isinstance(images, list)
         or len(images) > golden.COUNT
         or not (images or status == "failed")
     ):
-        raise fields.bad("artifacts[].images", type(images).__name__, "it is a list of golden images")
+        raise _bad("artifacts[].images", type(images).__name__, "it is a list of golden images")
     answers, pixels = _answers(images, known, len(bundle.contract.labels))
     given = entry.get("latency")
     reason = entry.get("reason")
     return DeviceArtifact(
         key=key,
-        sha256=fields.text(entry, "sha256", 64),
+        sha256=_text(entry, "sha256", 64),
         status=status,
-        reason=fields.plain(reason)[:MAX_TEXT] if isinstance(reason, str) else "",
+        reason=_plain(reason)[:MAX_TEXT] if isinstance(reason, str) else "",
         answers=answers,
         pixels=pixels,
-        timing=None if given is None else _timing(fields.object_(given, "artifacts[].latency")),
+        timing=None if given is None else _timing(_object(given, "artifacts[].latency")),
     )
 
 
@@ -340,28 +346,70 @@ def _answers(
     answers: dict[str, Probabilities] = {}
     pixels: dict[str, str] = {}
     for image in images:
-        picture = fields.object_(image, "artifacts[].images[]")
+        picture = _object(image, "artifacts[].images[]")
         name = picture.get("file")
         if not isinstance(name, str) or name not in known or name in answers:
-            raise fields.bad("artifacts[].images[].file", name, "it is no golden image, or there twice")
+            raise _bad("artifacts[].images[].file", name, "it is no golden image, or there twice")
         answers[name] = _probabilities(picture.get("probabilities"), classes)
-        pixels[name] = fields.text(picture, "pixels_sha256", 64)
+        pixels[name] = _text(picture, "pixels_sha256", 64)
     return answers, pixels
 
 
 def _probabilities(values: Any, classes: int) -> Probabilities:
     if not isinstance(values, list) or len(values) != classes:
         count = len(values) if isinstance(values, list) else type(values).__name__
-        raise fields.bad("probabilities", count, f"it is a list of {classes} numbers")
-    return np.array([fields.number(value, "probabilities[]") for value in values], np.float32)
+        raise _bad("probabilities", count, f"it is a list of {classes} numbers")
+    return np.array([_number(value, "probabilities[]") for value in values], np.float32)
 
 
 def _timing(given: Mapping[str, Any]) -> Timing:
     times = {
-        key: fields.number(given.get(key), f"latency.{key}") for key in ("median_ms", "p90_ms", "min_ms")
+        key: _number(given.get(key), f"latency.{key}") for key in ("median_ms", "p90_ms", "min_ms")
     }
     if not 0 < times["min_ms"] <= times["median_ms"] <= times["p90_ms"] < 1e7:
-        raise fields.bad("latency", times, "min, median and p90 are positive and in that order")
-    return Timing(fields.integer(given, "runs", 1, 10**6), fields.integer(given, "warmup", 0, 10**6), **times)
+        raise _bad("latency", times, "min, median and p90 are positive and in that order")
+    return Timing(_integer(given, "runs", 1, 10**6), _integer(given, "warmup", 0, 10**6), **times)
 
 
+def _object(data: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(data, dict):
+        raise _bad(where, type(data).__name__, "it is a JSON object")
+    return data
+
+
+def _text(section: Mapping[str, Any], key: str, limit: int) -> str:
+    value = section.get(key)
+    if not isinstance(value, str) or not _plain(value) or len(value) > limit:
+        raise _bad(key, value, f"it is a text of 1 to {limit} characters")
+    return _plain(value)
+
+
+def _integer(section: Mapping[str, Any], key: str, least: int, most: int) -> int:
+    value = section.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise _bad(key, value, f"it is a whole number from {least} to {most}")
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        usable = not isinstance(value, bool) and isinstance(value, int | float)
+        if usable and math.isfinite(value) and abs(value) <= 1e30:
+            return float(value)
+    except OverflowError:
+        pass
+    raise _bad(where, value, "it is a finite number")
+
+
+def _plain(text: str) -> str:
+    """One line without control characters or marks that turn the direction of writing."""
+    return " ".join(_CONTROL.sub(" ", text).split())
+
+
+def _bad(where: str, found: Any, why: str) -> DeviceError:
+    shown = repr(found)
+    return DeviceError(
+        f"{_UNUSABLE}{where} is {shown[:80]}.",
+        why,
+        "load the page again, so that page and bundle belong together",
+    )
