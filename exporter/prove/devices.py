@@ -166,7 +166,7 @@ def store(bundle: Bundle, result: DeviceResult) -> Path:
                 f"{folder} holds {MAX_RESULTS} results already.", "", "remove some of them"
             )
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(kept, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(kept) + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         raise DeviceError(
