@@ -18,8 +18,10 @@ from rich.text import Text
 
 from exporter.prove.latency import device_name
 from exporter.prove.runtimes import registry
+from exporter.prove.runtimes.base import Evidence
 
 DISTRIBUTION = "exporter"
+_HOW: dict[Evidence, str] = {"run": "runs", "evaluated": "evaluates", "emulated": "emulates"}
 _USER_EXTRAS = ("torch", "coreml", "tensorflow", "train")
 
 
@@ -45,7 +47,7 @@ class RuntimeState:
 
     name: str
     version: str | None
-    evidence: str
+    evidence: Evidence
     reason: str | None
 
 
@@ -137,8 +139,8 @@ def render(diagnosis: Diagnosis) -> RenderableType:
     runtimes = _grid("runtime", "here", "what it is")
     for state in diagnosis.runtimes:
         if state.reason is None:
-            how = "runs" if state.evidence == "run" else "evaluates"
-            runtimes.add_row(state.name, Text(how, "green"), Text(state.version or ""))
+            how = Text(_HOW[state.evidence], "green")
+            runtimes.add_row(state.name, how, Text(state.version or ""))
         else:
             runtimes.add_row(state.name, Text("no", "yellow"), Text(state.reason))
     parts: list[RenderableType] = [
@@ -157,8 +159,10 @@ def render(diagnosis: Diagnosis) -> RenderableType:
     if diagnosis.missing_extras:
         extras = ",".join(diagnosis.missing_extras)
         parts.append(Text(f"For what is missing: pip install 'exporter[{extras}]'", "yellow"))
-    elif not core:
+    elif not core and all(state.reason is None for state in diagnosis.runtimes):
         parts.append(Text("Everything is here.", "green"))
+    elif not core:
+        parts.append(Text("Every Python package is here.", "green"))
     return Group(*parts)
 
 

@@ -85,7 +85,7 @@ class ArtifactResult:
         key: the format's key, see `bundle.FORMATS`.
         runtime: name of the runtime, with `version` of its library.
         device: the device that sent the result, or '' for this machine.
-        evidence: 'run', 'evaluated' or 'reported'.
+        evidence: see `runtimes.base.Runtime`; 'reported' for what a device sent.
         status: 'not run' when the runtime or the file was absent, with `reason`.
         accuracy, reference_accuracy: top-1 where labels are known, else None.
         worst: the images with the largest differences, worst first.

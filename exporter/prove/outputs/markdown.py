@@ -104,6 +104,8 @@ def _latency(latency: Latency) -> list[str]:
         f"| {timed.ratio:.2f} | {timed.runs} |"
         for timed in latency.results
     ]
+    for reason, keys in wording.not_timed(latency).items():
+        lines += ["", f"not timed: {_escape(', '.join(keys))}: {_escape(reason)}"]
     return lines
 
 

@@ -65,10 +65,7 @@ def latency_table(latency: Latency, note: bool = True) -> RenderableType:
         )
     where = f"{latency.device}, {latency.threads} thread(s), batch 1, {latency.warmup} warm-up"
     parts: list[RenderableType] = [Text(where), grid]
-    reasons: dict[str, list[str]] = {}
-    for key, reason in latency.not_timed:
-        reasons.setdefault(reason, []).append(key)
-    for reason, keys in reasons.items():
+    for reason, keys in wording.not_timed(latency).items():
         parts.append(Text(f"not timed: {', '.join(keys)}: {reason}", "yellow"))
     if note:
         parts.append(Text(f"note: {latencies.NOTE}", "dim"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.prove.compare import MAX_SQNR_DB
-from exporter.prove.results import ArtifactResult, GateCheck, ImageResult, ParityReport
+from exporter.prove.results import ArtifactResult, GateCheck, ImageResult, Latency, ParityReport
 
 NONE = "–"  # a figure that was not measured
 COLUMNS = ("file", "runtime", "status", "max Δp", "logit Δ", "dB", "same", "accuracy")
@@ -108,12 +108,14 @@ def verdict(report: ParityReport) -> str:
     compared = len([found for found in report.artifacts if found.status == "passed"]) + len(failed)
     elsewhere = any(found.title != found.key for found in report.artifacts)
     rows = "rows" if elsewhere else "files"  # one file has a row in each runtime
+    absent = len(report.artifacts) - compared
+    tail = f"; {absent} not run" if absent else ""
     if failed:
         names = ", ".join(found.title for found in failed)
-        return f"{len(failed)} of {compared} {rows} failed: {names}"
+        return f"{len(failed)} of {compared} {rows} failed: {names}{tail}"
     if not compared:
         return "nothing was compared: no file could be run here"
-    return f"all {compared} compared {rows} pass their gates"
+    return f"all {compared} compared {rows} pass their gates{tail}"
 
 
 def scope(report: ParityReport) -> str:
@@ -131,4 +133,12 @@ def not_run(report: ParityReport) -> dict[str, list[str]]:
     for artifact in report.artifacts:
         if artifact.status == "not run":
             reasons.setdefault(artifact.reason, []).append(artifact.title)
+    return reasons
+
+
+def not_timed(latency: Latency) -> dict[str, list[str]]:
+    """Files that were not timed, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for key, reason in latency.not_timed:
+        reasons.setdefault(reason, []).append(key)
     return reasons

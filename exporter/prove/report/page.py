@@ -12,11 +12,17 @@ from exporter import __version__, bundle
 from exporter.bundle import Bundle
 from exporter.prove.report.charts import Bar, bar_chart
 from exporter.prove.results import ArtifactResult, ImageResult, ParityReport
+from exporter.prove.runtimes.base import Evidence
 from models.errors import UserError
 from models.images import open_rgb
 
 THUMBNAIL = 176
 MOST_FLIPPED = 24
+_HOW: dict[Evidence, str] = {
+    "evaluated": "file evaluated, not run",
+    "emulated": "run on an emulated processor",
+    "reported": "as another device reported",
+}
 
 
 @dataclass(frozen=True)
@@ -96,10 +102,11 @@ def verdict(artifact: ArtifactResult) -> str:
     if artifact.status == "failed":
         return f"Do not ship it: {artifact.reason}."
     same = round((artifact.top1_agreement or 0.0) * artifact.images)
-    if artifact.evidence == "evaluated":
-        answer = f"{same} of {artifact.images} first answers the same (file evaluated, not run)"
-    else:
+    if artifact.evidence == "run":
         answer = f"The same first answer on {same} of {artifact.images} images"
+    else:
+        how = _HOW[artifact.evidence]
+        answer = f"{same} of {artifact.images} first answers the same ({how})"
     if artifact.precision == "float32":
         tail = f"probabilities within {_scientific(artifact.max_probability_difference)}"
     elif artifact.logit_sqnr_db is not None:
@@ -140,10 +147,9 @@ def _not_timed(report: ParityReport, held: set[str]) -> dict[str, list[str]]:
 
 
 def _size_chart(report: ParityReport) -> Any:
+    files = {a.key: a for a in report.artifacts if a.bytes}  # one bar a file, however often it ran
     bars = [
-        Bar(a.key, a.bytes / 1e6, human_size(a.bytes), None, a.precision)
-        for a in report.artifacts
-        if a.bytes
+        Bar(a.key, a.bytes / 1e6, human_size(a.bytes), None, a.precision) for a in files.values()
     ]
     return bar_chart(bars, "MB", "Size of each artifact, in megabytes")
 

@@ -61,9 +61,12 @@ class Runtime(ABC):
 
     Attributes:
         name: as in reports and in `bundle.Format.runtime`.
-        evidence: 'run' when the vendor's own code executes the file; 'evaluated'
-            when this project computes what the file says.
+        evidence: 'run' when the vendor's own code executes the file; 'emulated' when it
+            does so on an emulated processor; 'evaluated' when this project computes what
+            the file says.
         timed: whether its speed says anything about the file.
+        counterpart: the runtime of the same files whose numbers it should repeat, or None.
+        usual_images: at most so many images where none were asked for; None for all.
     """
 
     name: str

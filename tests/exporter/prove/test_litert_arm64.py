@@ -242,6 +242,6 @@ def test_without_the_system_it_says_how_to_get_it(
     monkeypatch.setattr(subprocess, "Popen", no_process)
     runtime = LiteRtArm64Runtime()
     assert runtime.unavailable() == NOT_FETCHED
-    with pytest.raises(UserError, match=r"make parity-arm64"):
+    with pytest.raises(UserError, match=r"exporter fetch arm64"):
         runtime.open(folder / "int8.tflite", tinyfiles.CONTRACT)
     assert list(tmp_path.iterdir()) == []

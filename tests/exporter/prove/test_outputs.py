@@ -96,7 +96,7 @@ def test_the_terminal_table_says_everything_in_80_columns() -> None:
     assert first.split()[2:] == ["torch", "reference", "–", "–", "–", "–", "83.2"]
     assert "snakes [v2]" in text
     assert "a note with [brackets]" in text
-    assert "2 of 3 files failed: tflite-int8, mlmodel" in text
+    assert "2 of 3 files failed: tflite-int8, mlmodel; 1 not run" in text
     assert "1.90 ms" in text
 
 
@@ -188,6 +188,7 @@ def test_markdown_names_cannot_break_the_table_or_open_a_tag() -> None:
     assert "❌ FAILED" in text
     assert "and 5 more" in text
     assert "⚪ not run" in text
+    assert "not timed: mlmodel: evaluated, not run" in text
 
 
 def test_the_job_summary_is_appended_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +239,23 @@ def test_doctor_knows_this_environment() -> None:
     ]  # fmt: skip
     text = shown(doctor.render(diagnosis), 100)
     assert "onnxruntime" in text
+
+
+def test_doctor_tells_emulated_from_evaluated_and_never_hides_an_absent_runtime() -> None:
+    runtimes = (
+        doctor.RuntimeState("litert", "LiteRT 2.3.0", "run", None),
+        doctor.RuntimeState("coreml", "strict evaluator", "evaluated", None),
+        doctor.RuntimeState("litert-arm64", "LiteRT on ARM64", "emulated", None),
+    )
+    whole = replace(doctor.examine(), libraries=(), missing_extras=(), runtimes=runtimes)
+    lines = shown(doctor.render(whole), 100).splitlines()
+    said = {line.split()[0]: line.split()[1] for line in lines if len(line.split()) > 1}
+    assert [said[state.name] for state in runtimes] == ["runs", "evaluates", "emulates"]
+    assert lines[-1] == "Everything is here."
+    absent = doctor.RuntimeState("browser", None, "run", "LiteRT.js is not fetched")
+    text = shown(doctor.render(replace(whole, runtimes=(*runtimes, absent))), 100)
+    assert "Everything is here" not in text
+    assert "Every Python package is here." in text
 
 
 def test_doctor_says_how_to_get_what_is_missing() -> None:

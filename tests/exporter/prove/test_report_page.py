@@ -110,9 +110,30 @@ def test_banner_follows_the_worst_artifact(opened: Bundle) -> None:
     assert "All 1 compared files pass their gates. 1 not run." in page
 
 
-def test_evaluated_is_never_called_run() -> None:
-    sentence = verdict(artifact(evidence="evaluated"))
-    assert "evaluated, not run" in sentence
+def test_evaluated_emulated_and_reported_are_never_called_run() -> None:
+    assert "evaluated, not run" in verdict(artifact(evidence="evaluated"))
+    assert "on an emulated processor" in verdict(artifact(evidence="emulated"))
+    assert "as another device reported" in verdict(artifact(evidence="reported"))
+
+
+def test_one_file_in_several_runtimes_has_a_card_in_each_and_one_size(opened: Bundle) -> None:
+    rows = (
+        artifact(),
+        artifact(runtime="litert-arm64", evidence="emulated"),
+        artifact(runtime="browser", evidence="reported", device="<Pixel> 7", bytes=0),
+    )
+    page = render(opened, report(*rows), None)
+    for title in ("tflite-int8", "tflite-int8 @ litert-arm64", "tflite-int8 @ &lt;Pixel&gt; 7"):
+        assert f"<td><code>{title}</code></td>" in page
+        assert f"<h2>Answers that <code>{title}</code> changed</h2>" in page
+    cards = re.findall(r"<header><code><b>(.*?)</b>", page)
+    assert cards == [
+        "model_int8.tflite",
+        "model_int8.tflite @ litert-arm64",
+        "model_int8.tflite @ &lt;Pixel&gt; 7",
+    ]
+    sizes = page.partition("Size on the phone")[2].partition("</svg>")[0]
+    assert len(re.findall('class="bar ', sizes)) == 1
 
 
 def test_a_file_that_does_not_open_says_why() -> None:

@@ -15,7 +15,7 @@ from exporter.prove.runtimes.litert_arm64.layout import CPU_NAME, Layout
 from models.contract import Contract
 from models.errors import UserError
 
-NOT_FETCHED = "the ARM64 system is not set up (make parity-arm64)"
+NOT_FETCHED = "the ARM64 system is not set up (exporter fetch arm64)"
 
 
 class LiteRtArm64Runtime(Runtime):
