@@ -50,24 +50,26 @@ def app_jar(photo: Path, class_path: list[Path]) -> Path:
     return kotlin.compile(sources, class_path, jdk_release=None)
 
 
-def decode(class_path: list[Path], *files: Path) -> list[list[str]]:
+def decode(class_path: list[Path], *files: Path, sdk: int = 34) -> list[list[str]]:
     found = kotlin.run_java(
         class_path,
         "com.example.classifier.DecodeMainKt",
         [str(file) for file in files],
-        jvm=["-Djava.awt.headless=true"],
+        jvm=["-Djava.awt.headless=true", f"-Dandroid.sdk={sdk}"],
     )
     return [line.split() for line in found.stdout.splitlines()]
 
 
-def picture(folder: Path, width: int, height: int, mode: str, orientation: int) -> Path:
+def picture(
+    folder: Path, width: int, height: int, mode: str, orientation: int, profile: bytes | None = None
+) -> Path:
     noise = np.random.default_rng(width * height).integers(
         0, 256, (height, width, len(mode)), dtype=np.uint8
     )
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     path = folder / f"{width}x{height}-{mode}-{orientation}.png"
-    Image.fromarray(noise, mode).save(path, exif=exif)
+    Image.fromarray(noise, mode).save(path, exif=exif, icc_profile=profile)
     return path
 
 
@@ -82,6 +84,19 @@ def test_every_pixel_is_pythons(class_path: list[Path], tmp_path: Path) -> None:
         expected = open_rgb(file)
         assert (int(width), int(height)) == expected.size, file.name
         assert digest == hashlib.sha256(expected.tobytes()).hexdigest(), file.name
+
+
+@pytest.mark.parametrize("sdk", [24, 26, 28, 29, 34])
+def test_a_colour_profile_changes_no_pixel(
+    class_path: list[Path], tmp_path: Path, sdk: int
+) -> None:
+    """On every Android: 7 knows no profiles, from 8 on `getPixels` converts."""
+    files = [
+        picture(tmp_path, 31, 257, "RGBA", 6, profile=b"a wide gamut"),
+        picture(tmp_path, 32, 257, "RGB", 1),
+    ]
+    for file, found in zip(files, decode(class_path, *files, sdk=sdk), strict=True):
+        assert found[2] == hashlib.sha256(open_rgb(file).tobytes()).hexdigest(), file.name
 
 
 def test_the_small_picture_is_made_of_the_large_ones_pixels(
@@ -112,8 +127,9 @@ def test_what_is_no_picture_is_told(class_path: list[Path], tmp_path: Path) -> N
         ("copyInto(all, top * width * CHANNELS)", "copyInto(all, top * CHANNELS)"),
         ("exifOrientation(file)", "exifOrientation(ByteArray(0))"),
         ("                    inPremultiplied = false\n", ""),
+        ("bitmap.colorSpace != ColorSpace", "bitmap.colorSpace == ColorSpace"),
     ],
-    ids=["strips", "orientation", "alpha"],
+    ids=["strips", "orientation", "alpha", "profile"],
 )
 def test_a_mistake_is_seen(class_path: list[Path], tmp_path: Path, right: str, wrong: str) -> None:
     text = (SOURCE / "Photo.kt").read_text(encoding="utf-8")
@@ -121,10 +137,14 @@ def test_a_mistake_is_seen(class_path: list[Path], tmp_path: Path, right: str, w
     mutant = tmp_path / "Photo.kt"
     mutant.write_text(text.replace(right, wrong), encoding="utf-8")
     path = [app_jar(mutant, class_path[1:3]), *class_path[1:]]
-    file = picture(tmp_path, 33, 301, "RGBA", 6)
+    files = [
+        picture(tmp_path, 33, 301, "RGBA", 6),
+        picture(tmp_path, 34, 301, "RGBA", 6, profile=b"a wide gamut"),
+    ]
     try:
-        found = decode(path, file)
+        found = decode(path, *files)
     except kotlin.KotlinError as error:
         assert "would not keep every pixel" in str(error)
         return
-    assert found[0][2] != hashlib.sha256(open_rgb(file).tobytes()).hexdigest()
+    expected = [hashlib.sha256(open_rgb(file).tobytes()).hexdigest() for file in files]
+    assert [fields[2] for fields in found] != expected

@@ -4,6 +4,7 @@ package android.graphics;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import javax.imageio.ImageIO;
 
 public class BitmapFactory {
@@ -33,6 +34,6 @@ public class BitmapFactory {
         if (options.inPremultiplied || options.inScaled || options.inSampleSize != 1) {
             throw new IllegalStateException("this would not keep every pixel");
         }
-        return new Bitmap(image);
+        return new Bitmap(image, new String(data, StandardCharsets.ISO_8859_1).contains("iCCP"));
     }
 }

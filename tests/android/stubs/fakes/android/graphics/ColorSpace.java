@@ -2,11 +2,12 @@
 package android.graphics;
 
 public final class ColorSpace {
-    public enum Named { SRGB }
+    public enum Named { SRGB, DISPLAY_P3 }
 
     private static final ColorSpace SRGB = new ColorSpace();
+    private static final ColorSpace DISPLAY_P3 = new ColorSpace();
 
     public static ColorSpace get(Named name) {
-        return SRGB;
+        return name == Named.SRGB ? SRGB : DISPLAY_P3;
     }
 }

@@ -7,6 +7,6 @@ public class Build {
     }
 
     public static class VERSION_CODES {
-        public static final int Q = 29;
+        public static final int O = 26;
     }
 }

@@ -3,6 +3,7 @@ package android.graphics;
 
 import androidx.annotation.NonNull;
 import androidx.annotation.Nullable;
+import java.nio.Buffer;
 
 public final class Bitmap {
     private Bitmap() {}
@@ -11,8 +12,10 @@ public final class Bitmap {
             @NonNull int[] colors, int width, int height, @NonNull Config config);
     public native int getWidth();
     public native int getHeight();
+    public native int getRowBytes();
+    @NonNull public native Config getConfig();
     @Nullable public native ColorSpace getColorSpace();
-    public void setColorSpace(@NonNull ColorSpace colorSpace) {}
+    public void copyPixelsToBuffer(@NonNull Buffer dst) {}
     public void getPixels(
             @NonNull int[] pixels, int offset, int stride, int x, int y, int width, int height) {}
     public void recycle() {}

@@ -6,6 +6,6 @@ public class Build {
         public static final int SDK_INT = Integer.parseInt("0");
     }
     public static class VERSION_CODES {
-        public static final int Q = 29;
+        public static final int O = 26;
     }
 }

@@ -8,6 +8,8 @@ import com.example.classifier.core.RgbImage
 import com.example.classifier.core.exifOrientation
 import com.example.classifier.core.oriented
 import com.example.classifier.core.rgbFromArgb
+import com.example.classifier.core.rgbFromRgba
+import java.nio.ByteBuffer
 
 /** The system knows no decoder for a file, or the file is damaged. */
 class NoPictureException : Exception()
@@ -79,7 +81,6 @@ class Photo(
                     ?: throw NoPictureException()
             val stored =
                 try {
-                    keepStoredValues(bitmap)
                     pixels(bitmap)
                 } finally {
                     bitmap.recycle()
@@ -91,19 +92,27 @@ class Photo(
 
         /**
          * Training reads the numbers in the file and no colour profile. The decoder leaves them
-         * alone too, but `getPixels` converts a wide-gamut picture to sRGB; calling the bitmap
-         * sRGB beforehand prevents that. Android 8 and 9 (API 26 to 28) cannot do it, so there
-         * a picture with such a profile differs a little; before them nothing was converted.
+         * alone too, but `getPixels` converts a picture with another profile than sRGB, so such a
+         * picture is copied as it lies in memory. Before Android 8 nothing is converted.
          */
-        private fun keepStoredValues(bitmap: Bitmap) {
-            if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return
-            val srgb = ColorSpace.get(ColorSpace.Named.SRGB)
-            val own = bitmap.colorSpace ?: return
-            if (own != srgb) bitmap.setColorSpace(srgb)
+        private fun pixels(bitmap: Bitmap): RgbImage =
+            if (isConverted(bitmap)) copied(bitmap) else inStrips(bitmap)
+
+        /** Pictures of more than 8 bits a channel have a config of their own; they stay so. */
+        private fun isConverted(bitmap: Bitmap): Boolean =
+            Build.VERSION.SDK_INT >= Build.VERSION_CODES.O &&
+                bitmap.config == Bitmap.Config.ARGB_8888 &&
+                bitmap.colorSpace != ColorSpace.get(ColorSpace.Named.SRGB)
+
+        /** The memory of a bitmap: red, green, blue, alpha, whatever its config is called. */
+        private fun copied(bitmap: Bitmap): RgbImage {
+            val stored = ByteBuffer.allocate(bitmap.rowBytes * bitmap.height)
+            bitmap.copyPixelsToBuffer(stored)
+            return rgbFromRgba(stored.array(), bitmap.width, bitmap.height, bitmap.rowBytes)
         }
 
         /** Strip by strip, so that no second full-size copy is made on the way. */
-        private fun pixels(bitmap: Bitmap): RgbImage {
+        private fun inStrips(bitmap: Bitmap): RgbImage {
             val width = bitmap.width
             val height = bitmap.height
             val all = ByteArray(width * height * CHANNELS)

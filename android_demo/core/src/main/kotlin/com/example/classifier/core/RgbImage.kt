@@ -3,6 +3,7 @@ package com.example.classifier.core
 /** Bytes of a pixel: red, green, blue. */
 const val CHANNELS = 3
 
+private const val RGBA_BYTES = 4
 private const val BYTE = 0xFF
 private const val WHITE = 255
 private const val PRECISION = 7
@@ -101,6 +102,39 @@ fun rgbFromArgb(
         out[to + 1] = overWhite(pixel ushr 8 and BYTE, alpha)
         out[to + 2] = overWhite(pixel and BYTE, alpha)
         to += CHANNELS
+    }
+    return RgbImage(width, height, out)
+}
+
+/**
+ * A picture from the bytes of a bitmap (`Bitmap.copyPixelsToBuffer`), transparent pixels laid
+ * over white.
+ *
+ * @param rgba red, green, blue, alpha of each pixel, row by row, colours not multiplied by alpha.
+ * @param stride bytes from one row to the next, at least `width * 4`.
+ * @throws ImageException a side is below 1, or there are too few bytes.
+ */
+fun rgbFromRgba(
+    rgba: ByteArray,
+    width: Int,
+    height: Int,
+    stride: Int = width * RGBA_BYTES,
+): RgbImage {
+    val out = ByteArray(byteCount(width, height))
+    val needed = (height - 1L) * stride + width.toLong() * RGBA_BYTES
+    if (stride < width.toLong() * RGBA_BYTES || rgba.size < needed) {
+        throw ImageException("$width x $height pixels are not ${rgba.size} bytes, rows of $stride")
+    }
+    var to = 0
+    for (y in 0 until height) {
+        var from = y * stride
+        repeat(width) {
+            val alpha = rgba[from + CHANNELS].toInt() and BYTE
+            for (channel in 0 until CHANNELS) {
+                out[to++] = overWhite(rgba[from + channel].toInt() and BYTE, alpha)
+            }
+            from += RGBA_BYTES
+        }
     }
     return RgbImage(width, height, out)
 }

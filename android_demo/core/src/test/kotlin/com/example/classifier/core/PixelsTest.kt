@@ -60,6 +60,23 @@ class PixelsTest {
     }
 
     @Test
+    fun `a bitmap's own bytes, with room behind each row`() {
+        val pixels = intArrayOf(0x00123456, -0xedcbaa, -0x7f0f10, -0x1)
+        val bytes = ByteArray(2 * 12)
+        pixels.forEachIndexed { place, argb ->
+            val at = place / 2 * 12 + place % 2 * 4
+            listOf(16, 8, 0, 24).forEachIndexed { part, shift ->
+                bytes[at + part] = (argb ushr shift).toByte()
+            }
+        }
+        val expected = rgbFromArgb(pixels, 2, 2).bytes
+        assertArrayEquals(expected, rgbFromRgba(bytes, 2, 2, 12).bytes)
+        assertThrows(ImageException::class.java) { rgbFromRgba(bytes, 2, 3, 12) }
+        assertThrows(ImageException::class.java) { rgbFromRgba(bytes, 4, 2, 12) }
+        assertThrows(ImageException::class.java) { rgbFromRgba(ByteArray(0), 0, 2) }
+    }
+
+    @Test
     fun `the crop's offset is half to even`() {
         val rule = Preprocessing(1, 1, 1, applyExif = true)
         assertArrayEquals(intArrayOf(1), reds(toSquare(row(1, 2), rule))) // 0.5 goes to 0
