@@ -20,10 +20,12 @@ def folder(name: str) -> Path:
 
     Returns:
         `$EXPORTER_CACHE/name`, else `$XDG_CACHE_HOME/exporter/name`, else
-        `~/.cache/exporter/name`.
+        `~/.cache/exporter/name`; absolute, since what runs there has another working folder.
     """
     own = os.environ.get(HOME)
     if own:
-        return Path(own) / name
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "exporter" / name
+        return Path(own).absolute() / name
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative one counts as none (XDG Base Directory Specification).
+    home = Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache"
+    return home / "exporter" / name

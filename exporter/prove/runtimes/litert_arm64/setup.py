@@ -59,7 +59,7 @@ _LEFT_OUT = (
 def place() -> Path:
     """Where the system for the installed LiteRT lies, whether it is there or not."""
     version = importlib.metadata.version("ai-edge-litert")
-    return fetched.folder(f"arm64-litert-{version}-{_REVISION}").absolute()
+    return fetched.folder(f"arm64-litert-{version}-{_REVISION}")
 
 
 def installed() -> Path | None:
