@@ -202,6 +202,17 @@ def test_aapt2_links_them_and_our_r_class_is_its_own(tmp_path: Path) -> None:
 
 @needs_aapt2
 @needs_framework
+def test_a_device_without_a_camera_may_have_the_app(tmp_path: Path) -> None:
+    """The store offers an app only to devices with all that it requires, named or implied."""
+    assert linked(RES, tmp_path).returncode == 0
+    said = run("dump", "badging", tmp_path / "app.apk").stdout
+    required = re.findall(r"uses-(?:implied-)?feature: name='([^']+)'", said)
+    assert [name for name in required if "camera" in name] == []
+    assert required  # every app implies a touch screen
+
+
+@needs_aapt2
+@needs_framework
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
