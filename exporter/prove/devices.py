@@ -8,44 +8,31 @@ belongs to an earlier export is told from one that belongs to this.
 from __future__ import annotations
 
 import json
-import math
 import re
 import secrets
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from exporter.bundle import BY_KEY, Bundle, Precision
+from exporter.bundle import BY_KEY, GOLDEN, Bundle, Precision
+from exporter.prove import device_fields as fields
 from exporter.prove import golden
 from exporter.prove.compare import FLOAT32, Comparison
+from exporter.prove.device_fields import DeviceError
 from exporter.prove.gates import GATES, Limits, check, judged
 from exporter.prove.results import ArtifactResult, Latency, LatencyResult
 from exporter.prove.runtimes.base import Probabilities
-from models.errors import UserError
 
 SCHEMA = 1
 MAX_NAME = 80
 MAX_TEXT = 400
 MAX_RESULTS = 200  # a folder, not a data base
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-_UNUSABLE = "The device's result cannot be used: "
-_KNOWN = (
-    "name",
-    "user_agent",
-    "platform",
-    "cores",
-    "memory_gb",
-    "threads",
-    "cross_origin_isolated",
-)
-
-
-class DeviceError(UserError):
-    """A device's result that cannot be used."""
+_ABOUT = ("user_agent", "platform", "cores", "memory_gb", "cross_origin_isolated")
+_GOLDEN = f"{GOLDEN}/{golden.FILE}"
 
 
 @dataclass(frozen=True)
@@ -84,18 +71,19 @@ class DeviceResult:
 
     Attributes:
         name: what the person called the device.
-        about: the rest of what it said of itself, as text by field.
-        received: when it came in, ISO 8601 in UTC.
+        about: the rest of what it said of itself, by field: texts, numbers, truth values.
+        golden: sha256 (hex) of the golden.json it replayed; '' where it did not say.
+        received: when it came in, ISO 8601 in UTC; '' until it is stored.
     """
 
     name: str
-    about: Mapping[str, str]
+    about: Mapping[str, str | float | bool]
     threads: int
     runtime: str
     accelerator: str
+    golden: str
     received: str
     artifacts: tuple[DeviceArtifact, ...]
-    raw: Mapping[str, Any]
 
 
 def folder_of(root: Path) -> Path:
@@ -113,29 +101,36 @@ def parse(data: Any, bundle: Bundle) -> DeviceResult:
     Raises:
         DeviceError: it is not a result for this bundle's contract and golden images.
     """
-    root = _object(data, "the result")
+    root = fields.object_(data, "the result")
     if root.get("schema") != SCHEMA:
-        raise _bad("schema", root.get("schema"), f"this exporter reads {SCHEMA}")
-    device = _object(root.get("device"), "device")
-    name = _text(device, "name", MAX_NAME)
+        raise fields.bad("schema", root.get("schema"), f"this exporter reads {SCHEMA}")
+    device = fields.object_(root.get("device"), "device")
+    name = fields.text(device, "name", MAX_NAME)
     entries = root.get("artifacts")
     if not isinstance(entries, list) or not 1 <= len(entries) <= len(BY_KEY):
-        raise _bad("artifacts", type(entries).__name__, "it is a list of the files that ran")
+        raise fields.bad("artifacts", type(entries).__name__, "it is a list of the files that ran")
+    replayed = root.get("golden_sha256")
+    if replayed is not None:
+        replayed = fields.text(root, "golden_sha256", 64)
     recorded = golden.load(bundle)
     known = recorded.expected if recorded is not None else {}
-    artifacts = tuple(_artifact(_object(entry, "artifacts[]"), bundle, known) for entry in entries)
+    fits = replayed in (None, _sha256(bundle, _GOLDEN))
+    artifacts = tuple(
+        _artifact(fields.object_(entry, "artifacts[]"), bundle, known if fits else None)
+        for entry in entries
+    )
     if len({artifact.key for artifact in artifacts}) < len(artifacts):
-        raise _bad("artifacts", "one key twice", "each file has one entry")
+        raise fields.bad("artifacts", "one key twice", "each file has one entry")
     received = root.get("received")
     return DeviceResult(
         name=name,
-        about={key: _plain(str(device[key]))[:MAX_TEXT] for key in _KNOWN[1:] if key in device},
-        threads=_integer(device, "threads", 1, 1024),
-        runtime=_text(root, "runtime", MAX_NAME),
-        accelerator=_text(root, "accelerator", MAX_NAME),
-        received=_plain(received)[:40] if isinstance(received, str) else "",
+        about=_about(device),
+        threads=fields.integer(device, "threads", 1, 1024),
+        runtime=fields.text(root, "runtime", MAX_NAME),
+        accelerator=fields.text(root, "accelerator", MAX_NAME),
+        golden=replayed or "",
+        received=fields.plain(received)[:40] if isinstance(received, str) else "",
         artifacts=artifacts,
-        raw=root,
     )
 
 
@@ -152,27 +147,54 @@ def store(bundle: Bundle, result: DeviceResult) -> Path:
     now = datetime.now(UTC)
     slug = re.sub(r"[^a-z0-9]+", "-", result.name.lower()).strip("-")[:40] or "device"
     path = folder / f"{now:%Y%m%dT%H%M%SZ}-{slug}-{secrets.token_hex(4)}.json"
-    device = {key: result.raw["device"][key] for key in _KNOWN if key in result.raw["device"]}
-    kept = {
-        "schema": SCHEMA,
-        "received": now.isoformat(timespec="seconds"),
-        "device": {**device, "name": result.name},
-        **{key: result.raw[key] for key in ("runtime", "accelerator", "artifacts")},
-    }
+    kept = _document(replace(result, received=now.isoformat(timespec="seconds")))
+    partial = path.with_suffix(".partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if sum(1 for _ in folder.glob("*.json")) >= MAX_RESULTS:
             raise DeviceError(
                 f"{folder} holds {MAX_RESULTS} results already.", "", "remove some of them"
             )
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(kept) + "\n", encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise DeviceError(
             f"{path} cannot be written.", error.strerror or str(error), "make room, or the folder"
         ) from error
     return path
+
+
+def _document(result: DeviceResult) -> dict[str, Any]:
+    """A result as JSON: what was understood of it, nothing else that was sent."""
+    return {
+        "schema": SCHEMA,
+        "received": result.received,
+        "device": {"name": result.name, **result.about, "threads": result.threads},
+        "runtime": result.runtime,
+        "accelerator": result.accelerator,
+        **({"golden_sha256": result.golden} if result.golden else {}),
+        "artifacts": [
+            {
+                "key": entry.key,
+                "sha256": entry.sha256,
+                "status": entry.status,
+                "reason": entry.reason,
+                "images": [
+                    {
+                        "file": name,
+                        "pixels_sha256": entry.pixels[name],
+                        "probabilities": [float(value) for value in found],
+                    }
+                    for name, found in entry.answers.items()
+                ],
+                "latency": None if entry.timing is None else asdict(entry.timing),
+            }
+            for entry in result.artifacts
+        ],
+    }
 
 
 def load(
@@ -212,7 +234,7 @@ def _read(path: Path, bundle: Bundle) -> DeviceResult:
     except (OSError, ValueError, RecursionError) as error:
         raise DeviceError(f"{path} cannot be read.", str(error), "remove it") from error
     except DeviceError as error:
-        why = f"{error.what.removeprefix(_UNUSABLE)} {error.why}"
+        why = f"{error.what.removeprefix(fields.UNUSABLE)} {error.why}"
         raise DeviceError(f"{path} does not fit this bundle.", why, "remove it") from error
 
 
@@ -291,8 +313,13 @@ def _row(
     )
     if entry.sha256 != _sha256(bundle, row.path):
         return replace(base, reason="the result is of another export")
+    if result.golden not in ("", _sha256(bundle, _GOLDEN)):
+        return replace(base, reason="the result is of other golden images")
     if entry.status == "failed":
         return replace(base, status="failed", reason=entry.reason or "it did not run there")
+    if len(entry.answers) < len(recorded.expected):
+        asked = f"{len(entry.answers)} of {len(recorded.expected)}"
+        return replace(base, status="failed", reason=f"it answered {asked} golden images")
     comparison = Comparison(bundle.contract.activation, FLOAT32)
     for name, found in entry.answers.items():
         wanted = recorded.expected[name].get(golden.REFERENCE_KEY)
@@ -312,31 +339,50 @@ def _sha256(bundle: Bundle, path: str) -> str | None:
     return next((str(entry["sha256"]) for entry in files if entry.get("path") == path), None)
 
 
-def _artifact(entry: Mapping[str, Any], bundle: Bundle, known: Container[str]) -> DeviceArtifact:
+def _about(device: Mapping[str, Any]) -> dict[str, str | float | bool]:
+    found: dict[str, str | float | bool] = {}
+    for key in _ABOUT:
+        value = device.get(key)
+        if isinstance(value, str):
+            found[key] = fields.plain(value)[:MAX_TEXT]
+        elif value is not None and (isinstance(value, bool) or fields.is_number(value)):
+            found[key] = value
+    return found
+
+
+def _artifact(
+    entry: Mapping[str, Any], bundle: Bundle, known: Container[str] | None
+) -> DeviceArtifact:
+    """One entry; answers of another export's file, or to other images, are left unread.
+
+    Args:
+        known: the golden images; None where it answered others.
+    """
     key = entry.get("key")
-    if not isinstance(key, str) or key not in {row.key for row in bundle.formats()}:
-        raise _bad("artifacts[].key", key, "it is none of this bundle's files")
+    if not isinstance(key, str) or key not in BY_KEY:
+        raise fields.bad("artifacts[].key", key, "it is no file of a bundle")
     status = entry.get("status")
     if status not in ("run", "failed"):
-        raise _bad("artifacts[].status", status, "it is 'run' or 'failed'")
-    images = entry.get("images")
-    if (
-        not isinstance(images, list)
-        or len(images) > golden.COUNT
-        or not (images or status == "failed")
-    ):
-        raise _bad("artifacts[].images", type(images).__name__, "it is a list of golden images")
-    answers, pixels = _answers(images, known, len(bundle.contract.labels))
+        raise fields.bad("artifacts[].status", status, "it is 'run' or 'failed'")
+    sha256 = fields.text(entry, "sha256", 64)
+    answers: dict[str, Probabilities] = {}
+    pixels: dict[str, str] = {}
+    if known is not None and sha256 == _sha256(bundle, BY_KEY[key].path):
+        images = entry.get("images")
+        if not isinstance(images, list) or not (images or status == "failed"):
+            why = "it is a list of golden images"
+            raise fields.bad("artifacts[].images", type(images).__name__, why)
+        answers, pixels = _answers(images, known, len(bundle.contract.labels))
     given = entry.get("latency")
     reason = entry.get("reason")
     return DeviceArtifact(
         key=key,
-        sha256=_text(entry, "sha256", 64),
+        sha256=sha256,
         status=status,
-        reason=_plain(reason)[:MAX_TEXT] if isinstance(reason, str) else "",
+        reason=fields.plain(reason)[:MAX_TEXT] if isinstance(reason, str) else "",
         answers=answers,
         pixels=pixels,
-        timing=None if given is None else _timing(_object(given, "artifacts[].latency")),
+        timing=None if given is None else _timing(fields.object_(given, "artifacts[].latency")),
     )
 
 
@@ -346,70 +392,31 @@ def _answers(
     answers: dict[str, Probabilities] = {}
     pixels: dict[str, str] = {}
     for image in images:
-        picture = _object(image, "artifacts[].images[]")
+        picture = fields.object_(image, "artifacts[].images[]")
         name = picture.get("file")
         if not isinstance(name, str) or name not in known or name in answers:
-            raise _bad("artifacts[].images[].file", name, "it is no golden image, or there twice")
+            raise fields.bad(
+                "artifacts[].images[].file", name, "it is no golden image, or there twice"
+            )
         answers[name] = _probabilities(picture.get("probabilities"), classes)
-        pixels[name] = _text(picture, "pixels_sha256", 64)
+        pixels[name] = fields.text(picture, "pixels_sha256", 64)
     return answers, pixels
 
 
 def _probabilities(values: Any, classes: int) -> Probabilities:
     if not isinstance(values, list) or len(values) != classes:
         count = len(values) if isinstance(values, list) else type(values).__name__
-        raise _bad("probabilities", count, f"it is a list of {classes} numbers")
-    return np.array([_number(value, "probabilities[]") for value in values], np.float32)
+        raise fields.bad("probabilities", count, f"it is a list of {classes} numbers")
+    return np.array([fields.number(value, "probabilities[]") for value in values], np.float32)
 
 
 def _timing(given: Mapping[str, Any]) -> Timing:
     times = {
-        key: _number(given.get(key), f"latency.{key}") for key in ("median_ms", "p90_ms", "min_ms")
+        key: fields.number(given.get(key), f"latency.{key}")
+        for key in ("median_ms", "p90_ms", "min_ms")
     }
     if not 0 < times["min_ms"] <= times["median_ms"] <= times["p90_ms"] < 1e7:
-        raise _bad("latency", times, "min, median and p90 are positive and in that order")
-    return Timing(_integer(given, "runs", 1, 10**6), _integer(given, "warmup", 0, 10**6), **times)
-
-
-def _object(data: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(data, dict):
-        raise _bad(where, type(data).__name__, "it is a JSON object")
-    return data
-
-
-def _text(section: Mapping[str, Any], key: str, limit: int) -> str:
-    value = section.get(key)
-    if not isinstance(value, str) or not _plain(value) or len(value) > limit:
-        raise _bad(key, value, f"it is a text of 1 to {limit} characters")
-    return _plain(value)
-
-
-def _integer(section: Mapping[str, Any], key: str, least: int, most: int) -> int:
-    value = section.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise _bad(key, value, f"it is a whole number from {least} to {most}")
-    return value
-
-
-def _number(value: Any, where: str) -> float:
-    try:
-        usable = not isinstance(value, bool) and isinstance(value, int | float)
-        if usable and math.isfinite(value) and abs(value) <= 1e30:
-            return float(value)
-    except OverflowError:
-        pass
-    raise _bad(where, value, "it is a finite number")
-
-
-def _plain(text: str) -> str:
-    """One line without control characters or marks that turn the direction of writing."""
-    return " ".join(_CONTROL.sub(" ", text).split())
-
-
-def _bad(where: str, found: Any, why: str) -> DeviceError:
-    shown = repr(found)
-    return DeviceError(
-        f"{_UNUSABLE}{where} is {shown[:80]}.",
-        why,
-        "load the page again, so that page and bundle belong together",
+        raise fields.bad("latency", times, "min, median and p90 are positive and in that order")
+    return Timing(
+        fields.integer(given, "runs", 1, 10**6), fields.integer(given, "warmup", 0, 10**6), **times
     )

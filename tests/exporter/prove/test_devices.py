@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +76,7 @@ def test_a_result_is_stored_loaded_and_compared(bundle: Bundle) -> None:
     path = devices.store(bundle, devices.parse(posted(bundle), bundle))
     assert path.parent == bundle.root.parent / "dist.devices"
     (result,) = devices.load(bundle)
-    assert (result.name, result.threads, result.about["cores"]) == ("Pixel 7", 4, "8")
+    assert (result.name, result.threads, result.about["cores"]) == ("Pixel 7", 4, 8)
     assert result.received.startswith("20")
     for row, key in zip(devices.rows(bundle, result), KEYS[1:], strict=True):
         assert (row.key, row.status, row.images) == (key, "passed", 8)
@@ -120,7 +123,7 @@ def test_the_newest_result_of_a_device_counts(
         data["device"]["cores"] = cores
         path = devices.store(bundle, devices.parse(data, bundle))
         path.rename(path.with_name(f"{cores}-{path.name}"))
-    assert [(r.name, r.about["cores"]) for r in devices.load(bundle)] == [("B", "2"), ("A", "3")]
+    assert [(r.name, r.about["cores"]) for r in devices.load(bundle)] == [("B", 2), ("A", 3)]
     monkeypatch.setattr(devices, "MAX_RESULTS", 3)
     with pytest.raises(devices.DeviceError, match="3 results already"):
         devices.store(bundle, devices.parse(posted(bundle), bundle))
@@ -212,7 +215,7 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("artifacts", []),
         ("artifacts", {}),
         ("artifacts", [1]),
-        ("artifacts.0.key", "tflite-float16"),
+        ("artifacts.0.key", "tflite-float64"),
         ("artifacts.0.key", "tflite-int8"),
         ("artifacts.0.key", ["onnx"]),
         ("artifacts.0.status", "passed"),
@@ -244,7 +247,93 @@ def test_what_is_no_result_is_refused(bundle: Bundle, path: str, value: Any) -> 
 
 def test_only_known_fields_are_kept(bundle: Bundle) -> None:
     data = posted(bundle)
-    data["device"]["serial"] = data["extra"] = "secret"
+    data["device"] |= {"serial": "secret", "platform": {"secret": 1}, "memory_gb": None}
+    data["device"]["cross_origin_isolated"] = True
+    data["extra"] = data["artifacts"][0]["extra"] = "secret"
+    data["artifacts"][0]["images"][0]["extra"] = data["artifacts"][0]["latency"]["extra"] = "secret"
+    data["device"]["user_agent"] = "Mozilla/5.0 \x1b[31m" + "x" * 5000
     path = devices.store(bundle, devices.parse(data, bundle))
     assert "secret" not in path.read_text()
-    assert json.loads(path.read_text())["device"]["user_agent"] == "Mozilla/5.0"
+    kept = json.loads(path.read_text())["device"]
+    assert kept.keys() == {"name", "user_agent", "cores", "threads", "cross_origin_isolated"}
+    assert kept["cross_origin_isolated"] is True and kept["cores"] == 8
+    assert kept["user_agent"].startswith("Mozilla/5.0 [31mxxx")
+    assert len(kept["user_agent"]) == devices.MAX_TEXT
+
+
+def test_what_is_kept_is_read_again_number_by_number(bundle: Bundle) -> None:
+    data = posted(bundle) | {"golden_sha256": golden_sha256(bundle)}
+    sent = devices.parse(data, bundle)
+    devices.store(bundle, sent)
+    (kept,) = devices.load(bundle)
+    assert kept.golden == data["golden_sha256"]
+    for ours, theirs in zip(kept.artifacts, sent.artifacts, strict=True):
+        assert (ours.key, ours.sha256, ours.timing) == (theirs.key, theirs.sha256, theirs.timing)
+        assert ours.pixels == theirs.pixels
+        assert all(np.array_equal(ours.answers[name], theirs.answers[name]) for name in ours.pixels)
+
+
+def golden_sha256(bundle: Bundle) -> str:
+    return hashlib.sha256((bundle.root / "golden" / golden.FILE).read_bytes()).hexdigest()
+
+
+def test_answers_to_other_golden_images_are_not_compared(bundle: Bundle) -> None:
+    """The same files, exported again with other photographs to prove them on."""
+    data = posted(bundle) | {"golden_sha256": "0" * 64}
+    data["artifacts"][0]["images"][0] |= {"file": "77.png", "pixels_sha256": "1" * 64}
+    devices.store(bundle, devices.parse(data, bundle))
+    (kept,) = devices.load(bundle)
+    for row in devices.rows(bundle, kept):
+        assert (row.status, row.reason) == ("not run", "the result is of other golden images")
+
+
+def test_a_result_outlives_an_export_with_other_labels_and_files(bundle: Bundle) -> None:
+    devices.store(bundle, devices.parse(posted(bundle), bundle))
+    labels = bundle.contract.labels[:-1]
+    artifacts = {"tflite-float32": bundle.manifest["artifacts"]["tflite-float32"]}
+    files = [{"path": "model_float32.tflite", "sha256": "2" * 64}]
+    other = Bundle(
+        bundle.root,
+        replace(bundle.contract, labels=labels),
+        {**bundle.manifest, "artifacts": artifacts, "files": files},
+    )
+    (kept,) = devices.load(other)
+    assert [(row.status, row.reason) for row in devices.rows(other, kept)] == [
+        ("not run", "the result is of another export")
+    ] * 2
+
+
+def test_a_file_that_answered_some_images_only_has_failed(bundle: Bundle) -> None:
+    data = posted(bundle)
+    del data["artifacts"][0]["images"][3:]
+    row, _ = devices.rows(bundle, devices.parse(data, bundle))
+    assert (row.status, row.reason) == ("failed", "it answered 3 of 8 golden images")
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = devices.parse(posted(bundle), bundle)
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        with pytest.raises(devices.DeviceError, match="cannot be written") as caught:
+            devices.store(bundle, result)
+    assert "No space left" in caught.value.why
+    assert list(devices.folder_of(bundle.root).iterdir()) == []
+    devices.folder_of(bundle.root).rmdir()
+    devices.folder_of(bundle.root).write_text("a file where the folder should be")
+    with pytest.raises(devices.DeviceError, match="cannot be written"):
+        devices.store(bundle, result)
+
+
+def test_many_at_once_are_all_kept(bundle: Bundle) -> None:
+    names = [f"device {number}" for number in range(24)]
+    results = [devices.parse(posted(bundle, name), bundle) for name in names]
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda result: devices.store(bundle, result), results))
+    assert len(set(paths)) == 24
+    assert {result.name for result in devices.load(bundle)} == set(names)
