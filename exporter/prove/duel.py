@@ -56,10 +56,11 @@ class Tally:
         """
         if mine.shape != theirs.shape:
             raise ValueError(f"{mine.shape} against {theirs.shape}")
-        difference = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # infinity minus itself
+            difference = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
         self._unit = unit
         self._elements += mine.size
-        self._differing += int((difference != 0).sum())  # NaN differs from everything
+        self._differing += int((difference != 0).sum())  # NaN and infinity always differ
         finite = np.isfinite(difference)
         self._largest = max(self._largest, float(difference.max(where=finite, initial=0.0)))
 

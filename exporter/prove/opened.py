@@ -166,4 +166,4 @@ def open_reference(
 
 def one_line(error: UserError) -> str:
     """A user error for a table cell."""
-    return " ".join(part.strip().rstrip(".") for part in (error.what, error.why) if part)
+    return ": ".join(part.strip().rstrip(".") for part in (error.what, error.why) if part)

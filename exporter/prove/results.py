@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -61,8 +62,8 @@ class Versus:
         runtime: the other runtime's name.
         unit: 'steps' of the integers in front of the last DEQUANTIZE, or 'probability'.
         elements: how many numbers were compared.
-        differing: how many were not equal.
-        largest: the largest absolute difference, in that unit.
+        differing: how many were not equal; NaN and infinity never are.
+        largest: the largest absolute difference, in that unit; of finite numbers.
     """
 
     runtime: str
@@ -190,4 +191,13 @@ class ParityReport:
         return bool(compared) and all(a.status == "passed" for a in compared)
 
     def to_json(self) -> dict[str, Any]:
-        return {"passed": self.passed, **asdict(self)}
+        """Everything, for `json.dumps`; NaN and infinity, which JSON lacks, become null."""
+        return _finite({"passed": self.passed, **asdict(self)})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -82,6 +82,8 @@ def versus(artifact: ArtifactResult) -> str | None:
     said = f"{said} {found.runtime}'s"
     if not found.differing:
         return said
+    if not found.largest:
+        return f"{said}: NaN or infinity"
     steps = f"{found.largest:.0f} step{'' if found.largest == 1 else 's'}"
     largest = steps if found.unit == "steps" else f"{found.largest:.1e}"
     return f"{said}, the largest by {largest}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from exporter.bundle import BY_KEY, Bundle
 from exporter.prove import devices, golden
 from exporter.prove.duel import Tally
 from exporter.prove.latency import LatencySettings
+from exporter.prove.outputs import wording
 from exporter.prove.parity import ParitySettings, run_parity
 from exporter.prove.results import ArtifactResult, ParityReport, Versus
 from models.errors import UserError
@@ -203,6 +205,23 @@ def test_slow_ones_take_fewer_images(tmp_path: Path, folder: Path) -> None:
         ].images
         == 3
     )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_no_number_anywhere_reads_as_equality(tmp_path: Path, folder: Path, bad: float) -> None:
+    shelf = Shelf({"model_int8.tflite": lambda p: np.append(linear(p)[:3], np.float32(bad))})
+    report = proven(tmp_path, folder, shelf, limit=2)
+    row = rows(report)["tflite-int8 @ browser"]
+    assert row.versus == Versus("litert", "probability", 8, 2, 0.0)
+    said = wording.versus(row) or ""
+    assert said.endswith("2 of 8 numbers differ from litert's: NaN or infinity")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    read = json.loads(json.dumps(report.to_json()), parse_constant=refuse)
+    assert read["passed"] is False and len(read["artifacts"]) == len(report.artifacts)
 
 
 def test_a_tally_counts_what_is_no_number_as_different() -> None:
