@@ -124,6 +124,19 @@ def test_files_features_and_keys_are_those_that_are_written() -> None:
         assert f'userDefined["{key}"]' in package
 
 
+def test_vision_is_given_what_the_contract_says_and_answers_like_the_exact_way() -> None:
+    short, answer = block_with("func contractRegion"), block_with("func answerWithVision")
+    assert "regionOfInterest = contractRegion(" in short
+    assert "imageCropAndScaleOption = .scaleFill" in short
+    assert "classifyWithVision(image, orientation: orientation, model: model)" in answer
+    assert 'contract.input.exif == "apply"' in answer
+    classifier = block_with("actor Classifier")
+    assert classifier.count("notSureThreshold") == 1  # in the one place that both ways go through
+    for way in (classifier, answer):
+        assert "return answer(found, count, " in way
+    assert "try await classifier?.answer(file)" in block_with("struct ClassifierView")
+
+
 # From Swift to JavaScript, line by line; what no rule changes means the same in both.
 _JAVASCRIPT = (
     (r"(?s)struct RGBImage \{.*?\n\}\n", ""),
