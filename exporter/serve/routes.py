@@ -14,10 +14,12 @@ from pathlib import Path
 
 from exporter import __version__, bundle
 from exporter.bundle import Bundle
+from exporter.prove import devices
 from exporter.prove.runtimes import litertjs
 from models.errors import UserError
 
 STATIC = Path(__file__).parent / "static"
+PAGE_INDEX = "/page.json"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -48,6 +50,11 @@ class Resource:
     kind: str
     sha256: str
 
+    @property
+    def tag(self) -> str:
+        """Its ETag."""
+        return f'"{self.sha256[:32]}"'
+
     def read(self) -> bytes | None:
         """The bytes; None where the file is gone or is another since the server started."""
         if isinstance(self.content, bytes):
@@ -68,7 +75,15 @@ def page_table(library: Path) -> Mapping[str, Resource]:
     Raises:
         UserError: LiteRT.js is damaged.
     """
-    return {**_page(), **_library(library)}
+    found = {**_page(), **_library(library)}
+    return {**found, PAGE_INDEX: _page_index(found)}
+
+
+def _page_index(found: Mapping[str, Resource]) -> Resource:
+    """What the page consists of, so that a device keeps one version of it, never two halves."""
+    files = {address: resource.tag for address, resource in sorted(found.items())}
+    text = json.dumps({"files": files}, indent=1) + "\n"
+    return _from(text.encode("utf-8"), ".json")
 
 
 def _page() -> dict[str, Resource]:
@@ -148,6 +163,7 @@ def bundle_table(opened: Bundle) -> Mapping[str, Resource]:
         ],
         "exporter": __version__,
         "litertjs": litertjs.VERSION,
+        "results": devices.folder_of(opened.root).name,
     }
     text = json.dumps(index, ensure_ascii=False, indent=1) + "\n"
     found["/bundle/index.json"] = _from(text.encode("utf-8"), ".json")

@@ -127,13 +127,17 @@ class Bench(http.server.ThreadingHTTPServer):
         """Keep a device's result; what to tell the device.
 
         Raises:
-            UserError: it is none, or cannot be kept.
+            UserError: it is none.
+            Refused: there is no room for it.
         """
         result = devices.parse(data, self.opened)
         rows = devices.rows(self.opened, result)
         exact = {entry.key: devices.exact(self.opened, entry) for entry in result.artifacts}
-        with self._writing:
-            path = devices.store(self.opened, result)
+        try:
+            with self._writing:
+                path = devices.store(self.opened, result)
+        except UserError as error:
+            raise Refused(507, f"{error.what} {error.why}".strip(), error.mend) from error
         self._tell(f"Stored what '{result.name}' found: {path}")
         return {
             "stored": f"{path.parent.name}/{path.name}",
@@ -247,17 +251,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         resource = self.server.table.get(path_of(self.path))
         if resource is None:
             raise Refused(404, "There is nothing at this address.")
-        tag = f'"{resource.sha256[:32]}"'
         known = self.headers.get("If-None-Match", "").split(",")
-        if tag in (one.strip().removeprefix("W/") for one in known):
-            self._head(304, {"ETag": tag})
+        if resource.tag in (one.strip().removeprefix("W/") for one in known):
+            self._head(304, {"ETag": resource.tag})
             return
         content = resource.read()
         if content is None:
             raise Refused(
                 409, "This file was changed on the server.", "start 'exporter serve' again"
             )
-        self._send(200, content, {"Content-Type": resource.kind, "ETag": tag})
+        self._send(200, content, {"Content-Type": resource.kind, "ETag": resource.tag})
 
     def _write(self) -> None:
         if path_of(self.path) != RESULTS:

@@ -57,6 +57,7 @@ async function judge(blob, scroll) {
     });
     if (mine === turn && scroll) at.answer.focus();
   } catch (error) {
+    if (mine !== turn) return; // another photo is on its way
     at.result.hidden = true;
     problem(error);
   }
@@ -94,7 +95,7 @@ async function proveAll() {
     const proof = await engine.exclusively(() => prove(bundle, engine, progress));
     showProof(proof);
     const { index } = bundle;
-    const result = resultOf(at.device.value, engine.threads, index, proof.artifacts);
+    const result = resultOf(at.device.value, engine.threads, index, proof);
     at.download.onclick = () => download(result);
     at.download.hidden = false;
     await send(result);
@@ -120,7 +121,7 @@ async function send(result) {
   at.stored.className = "state";
   at.stored.textContent = "Sending the result";
   try {
-    const { stored } = await post(result);
+    const { stored } = await post(result, bundle.index.results);
     at.stored.textContent = `Stored beside the bundle as ${stored}; 'exporter parity' shows it.`;
     at.stored.className = "good";
   } catch (error) {

@@ -50,10 +50,12 @@ export class Bundle {
     return this.#models.get(entry.key);
   }
 
+  /** golden.json, and its `sha256`. */
   async golden() {
-    const golden = await (await get(this.address("golden/golden.json"))).json();
+    const text = await (await get(this.address("golden/golden.json"))).text();
+    const golden = JSON.parse(text);
     if (golden.label_hash !== this.index.label_hash) throw new Error(CHANGED);
-    return golden;
+    return { ...golden, sha256: sha256(new TextEncoder().encode(text)) };
   }
 
   async goldenBlob(file) {

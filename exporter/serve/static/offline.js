@@ -1,27 +1,9 @@
 // Keeps the page, LiteRT.js and the bundle on the device, with the service worker's help.
 
-const PAGE = [
-  "/",
-  "/manifest.webmanifest",
-  ...[
-    "app.js",
-    "bundle.js",
-    "contract.js",
-    "exif.js",
-    "icon-192.png",
-    "icon.svg",
-    "model.js",
-    "offline.js",
-    "photo.js",
-    "pixels.js",
-    "prove.js",
-    "results.js",
-    "sha256.js",
-    "style.css",
-    "views.js",
-    "worker.js",
-  ].map((name) => `/static/${name}`),
-];
+import { sha256 } from "/static/sha256.js";
+
+const PAGE_INDEX = "/page.json";
+const LIBRARY = "/litert/";
 
 function ask(worker, request) {
   return new Promise((resolve) => {
@@ -39,12 +21,23 @@ export function whyNotOffline() {
     : "the browser allows that over https or from localhost only";
 }
 
+/** {id, files: {address: ETag}} of the page, with those of LiteRT.js that this device uses. */
+async function pageToKeep(libraryFiles) {
+  const response = await fetch(PAGE_INDEX);
+  if (!response.ok) throw new Error(`${PAGE_INDEX} is missing (${response.status})`);
+  const text = await response.text();
+  const all = Object.entries(JSON.parse(text).files);
+  const used = all.filter(([at]) => !at.startsWith(LIBRARY) || libraryFiles.includes(at));
+  const id = sha256(new TextEncoder().encode(text)).slice(0, 16);
+  return { id, files: Object.fromEntries(used) };
+}
+
 /** Stores all of it. Throws an Error that says what could not be stored. */
 export async function keepOffline(bundle, libraryFiles) {
   await navigator.serviceWorker.register("/sw.js");
   const { active } = await navigator.serviceWorker.ready;
   const answer = await ask(active, {
-    page: [...PAGE, ...libraryFiles],
+    page: await pageToKeep(libraryFiles),
     bundle: await bundle.addresses(),
     id: bundle.id,
     index: bundle.indexText,

@@ -10,7 +10,7 @@ function newCanvas(width, height) {
   return Object.assign(document.createElement("canvas"), { width, height });
 }
 
-/** R, G, B, A of a bitmap, each strip from a canvas. */
+/** The picture {width, height, data: RGB} of a bitmap, over white, each strip from a canvas. */
 function readPixels(bitmap) {
   const { width, height } = bitmap;
   const rows = Math.max(1, Math.min(height, Math.floor(STRIP_PIXELS / width)));
@@ -18,24 +18,35 @@ function readPixels(bitmap) {
   const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
   if (!context) throw new Error("This browser has no memory left for a canvas.");
   context.imageSmoothingEnabled = false;
-  const all = new Uint8ClampedArray(width * height * 4);
+  const data = new Uint8Array(width * height * 3);
   for (let top = 0; top < height; top += rows) {
     const count = Math.min(rows, height - top);
     context.clearRect(0, 0, width, rows);
     context.drawImage(bitmap, 0, top, width, count, 0, 0, width, count);
-    all.set(context.getImageData(0, 0, width, count).data, top * width * 4);
+    const strip = context.getImageData(0, 0, width, count).data;
+    data.set(overWhite(strip, width, count).data, top * width * 3);
   }
-  return all;
+  return { width, height, data };
+}
+
+function isHeic(bytes) {
+  const brand = String.fromCharCode(...bytes.subarray(4, 12));
+  return /^ftyp(hei[cxms]|hev[cxms]|mif1|msf1)/.test(brand);
 }
 
 async function decode(bytes) {
+  if (bytes.length === 0) throw new Error("This file is empty.");
   try {
     return await createImageBitmap(new Blob([withoutOrientation(bytes)]), {
       colorSpaceConversion: "none",
       premultiplyAlpha: "none",
     });
   } catch {
-    throw new Error("This file is not an image that the browser can open.");
+    throw new Error(
+      isHeic(bytes)
+        ? "This is a HEIC photo, which this browser cannot open: save it as JPEG first."
+        : "This browser cannot open the file: it is not an image, is damaged, or is too large.",
+    );
   }
 }
 
@@ -43,16 +54,17 @@ async function decode(bytes) {
 export async function openPicture(blob, exif) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const bitmap = await decode(bytes);
+  let picture;
   try {
     const { width, height } = bitmap;
     if (width * height > MAX_PIXELS) {
       throw new Error(`This picture has ${width} x ${height} pixels: scale it down first.`);
     }
-    const picture = overWhite(readPixels(bitmap), width, height);
-    return exif === "apply" ? oriented(picture, exifOrientation(bytes)) : picture;
+    picture = readPixels(bitmap);
   } finally {
-    bitmap.close();
+    bitmap.close(); // before the pixels are turned: a phone has no room for three copies
   }
+  return exif === "apply" ? oriented(picture, exifOrientation(bytes)) : picture;
 }
 
 /** The square that the model takes, from an image file. */

@@ -105,8 +105,8 @@ function first(probabilities) {
 /**
  * Proves every file of the bundle, one after the other.
  *
- * Returns {artifacts, rows, photos, pixelsRight, images}: `artifacts` is what is posted, `rows`
- * what is shown.
+ * Returns {artifacts, goldenSha256, rows, photos, wrongPixels, images}: the first two are what is
+ * posted, the others what is shown; `wrongPixels` names golden images that were decoded otherwise.
  */
 export async function prove(bundle, engine, report) {
   const { tflite } = bundle.index;
@@ -133,5 +133,6 @@ export async function prove(bundle, engine, report) {
   }
   report(tflite.length, tflite.length, "Done");
   const wrongPixels = squares.filter(({ right }) => !right).map(({ file }) => file);
-  return { artifacts, rows, photos, wrongPixels, images: squares.length };
+  const goldenSha256 = golden.sha256;
+  return { artifacts, goldenSha256, rows, photos, wrongPixels, images: squares.length };
 }

@@ -68,7 +68,7 @@ export function deviceFacts(threads) {
 }
 
 /** The JSON that /results takes. */
-export function resultOf(name, threads, index, artifacts) {
+export function resultOf(name, threads, index, { artifacts, goldenSha256 }) {
   return {
     schema: 1,
     device: {
@@ -82,26 +82,29 @@ export function resultOf(name, threads, index, artifacts) {
     },
     runtime: `LiteRT.js ${index.litertjs}`,
     accelerator: "wasm",
+    golden_sha256: goldenSha256,
     artifacts,
   };
 }
 
 /** The token of the printed address, which never leaves the page but in a header. */
-export function token() {
+function token() {
   return new URLSearchParams(location.hash.slice(1)).get("token");
 }
 
 /**
  * Sends a result. Returns {stored, rows} as the server answers.
  *
- * Throws an Error whose message says what to do, when it was not stored.
+ * Throws an Error whose message says what to do, when it was not stored. `folder` is where a
+ * downloaded result can be put by hand.
  */
-export async function post(result) {
+export async function post(result, folder) {
   const secret = token();
+  const instead = `download the result and put it into ${folder}`;
   if (!secret) {
     throw new Error(
       "Not stored. This address has no token: open the address that 'exporter serve' printed, " +
-        "or download the result.",
+        `or ${instead}.`,
     );
   }
   let response;
@@ -112,7 +115,7 @@ export async function post(result) {
       body: JSON.stringify(result),
     });
   } catch {
-    throw new Error("Not stored. The server does not answer: download the result instead.");
+    throw new Error(`Not stored. The server does not answer: ${instead}.`);
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
