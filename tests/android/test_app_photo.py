@@ -7,8 +7,6 @@ The fakes decode with a desktop's Java, so this is about what `Photo.kt` does wi
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +30,7 @@ def class_path(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         pytest.skip(reason)
     if not android_app.CORE_SOURCES.is_dir():
         pytest.skip("android_demo/core has no sources")
-    classes = tmp_path_factory.mktemp("fakes")
-    done = subprocess.run(
-        [shutil.which("javac") or "javac", "-d", str(classes)]
-        + [str(path) for path in sorted(FAKES.rglob("*.java"))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    classes = android_app.bitmap_fakes(tmp_path_factory.mktemp("fakes"))
     core = kotlin.compile([android_app.CORE_SOURCES])
     return [app_jar(SOURCE / "Photo.kt", [classes, core]), classes, core, kotlin.stdlib()]
 

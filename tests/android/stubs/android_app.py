@@ -101,6 +101,54 @@ def stub_classes(folder: Path, resources: set[tuple[str, str]]) -> Path:
     return folder
 
 
+def strings() -> dict[str, str]:
+    """The app's texts by name, as they stand in the XML."""
+    root = ET.parse(RES / "values" / "strings.xml").getroot()
+    return {entry.attrib["name"]: entry.text or "" for entry in root}
+
+
+def javac(files: Sequence[Path], out: Path, class_path: Sequence[Path] = ()) -> Path:
+    """Compile Java for this JDK into the folder `out`.
+
+    Raises:
+        kotlin.KotlinError: javac refuses it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    program = [shutil.which("javac") or "javac", "-nowarn", "-d", str(out)]
+    if class_path:
+        program += ["-cp", ":".join(map(str, class_path))]
+    done = subprocess.run([*program, *map(str, files)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise kotlin.KotlinError(f"the fakes do not compile:\n{done.stdout}{done.stderr}")
+    return out
+
+
+def bitmap_fakes(out: Path) -> Path:
+    """Android's bitmap classes over a desktop's Java, compiled into the folder `out`."""
+    return javac(sorted((STUBS / "fakes").rglob("*.java")), out)
+
+
+def screen_fakes(scratch: Path, app: Sequence[Path]) -> list[Path]:
+    """What runs the whole app: fakes of the views, the camera, LiteRT, the activity's life.
+
+    Args:
+        scratch: an empty folder.
+        app: what `type_check` returned; its stubs are behind the fakes on the class path.
+
+    Returns:
+        what has to stand in front of `app` on the class path.
+
+    Raises:
+        kotlin.KotlinError: something does not compile.
+    """
+    bitmaps = bitmap_fakes(scratch / "bitmaps")
+    files = sorted((STUBS / "screen").rglob("*.java"))
+    views = javac(files, scratch / "views", [bitmaps, *app])
+    front = [views, bitmaps]
+    front.insert(0, kotlin.compile([STUBS / "screen"], [*front, *app], jdk_release=None))
+    return front
+
+
 def type_check(
     scratch: Path,
     sources: Sequence[Path] = APP_SOURCES,

@@ -22,5 +22,10 @@ open class ComponentActivity :
 
 fun ComponentActivity.enableEdgeToEdge(): Unit = throw UnsupportedOperationException("$this")
 
-inline fun <reified VM : ViewModel> ComponentActivity.viewModels(): Lazy<VM> =
-    throw UnsupportedOperationException("$this ${VM::class.java}")
+inline fun <reified VM : ViewModel> ComponentActivity.viewModels(): Lazy<VM> = viewModelOf(this, VM::class.java)
+
+/** Not in the real library: what is inlined into the app ends here, where a fake can stand. */
+fun <VM : ViewModel> viewModelOf(
+    activity: ComponentActivity,
+    kind: Class<VM>,
+): Lazy<VM> = throw UnsupportedOperationException("$activity $kind")

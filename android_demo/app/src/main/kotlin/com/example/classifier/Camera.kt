@@ -38,13 +38,15 @@ class Camera(
                     if (controller === started) choose(started)
                 } catch (error: ExecutionException) {
                     failed(Problem(R.string.no_camera, error.cause?.message))
+                } catch (error: IllegalStateException) {
+                    failed(Problem(R.string.no_camera, error.message)) // of CameraX, on binding
                 }
             },
             ContextCompat.getMainExecutor(activity),
         )
     }
 
-    /** The camera at the back, or any other that the device has. */
+    /** The camera at the back, or else the one at the front. */
     private fun choose(started: LifecycleCameraController) {
         val selector =
             listOf(CameraSelector.DEFAULT_BACK_CAMERA, CameraSelector.DEFAULT_FRONT_CAMERA)

@@ -31,7 +31,13 @@ class ClassifierViewModel(
     private val worker = Executors.newSingleThreadExecutor()
     private val shown = MutableLiveData(Screen())
     private var latest = Screen()
-    private var model: LoadedModel? = null // of the worker's thread only
+
+    /** A photograph is to be judged; it may arrive before the model is loaded. */
+    @Volatile private var hasPhotograph = false
+
+    // Of the worker's thread only.
+    private var model: LoadedModel? = null
+    private var refusal: Problem? = null
 
     val screen: LiveData<Screen> get() = shown
 
@@ -40,10 +46,14 @@ class ClassifierViewModel(
 
     init {
         val again = saved.get<Boolean>(HAS_PHOTOGRAPH) == true && photograph.isFile
+        hasPhotograph = again
         worker.execute {
-            val problem = tried { model = LoadedModel.load(application.assets) }
-            val ready = problem == null
-            change { it.copy(ready = ready, busy = ready && again, problem = problem) }
+            refusal = tried { model = LoadedModel.load(application.assets) }
+            val ready = refusal == null
+            change {
+                val problem = refusal ?: it.problem // what happened meanwhile stays to be read
+                it.copy(ready = ready, busy = ready && hasPhotograph, problem = problem)
+            }
             if (ready && again) end(tried { classify() })
         }
     }
@@ -55,7 +65,11 @@ class ClassifierViewModel(
     }
 
     /** Says what went wrong outside: no permission, no camera, no photograph taken. */
-    fun show(problem: Problem) = change { it.copy(camera = false, busy = false, problem = problem) }
+    fun show(problem: Problem) =
+        change {
+            val loading = it.busy && !it.ready
+            it.copy(camera = false, busy = loading, problem = problem)
+        }
 
     /** The camera was asked for a photograph; [judge] or [show] comes next. */
     fun startsCapture() = change { it.copy(busy = true, problem = null) }
@@ -65,20 +79,16 @@ class ClassifierViewModel(
         val content = getApplication<Application>().contentResolver
         begin()
         later {
-            val problem =
-                tried {
-                    val input = content.openInputStream(source) ?: throw IOException("$source")
-                    input.use { from -> photograph.outputStream().use { from.copyTo(it) } }
-                    classify()
-                }
-            end(problem)
+            val input = content.openInputStream(source) ?: throw IOException("$source")
+            input.use { from -> photograph.outputStream().use { from.copyTo(it) } }
+            classify()
         }
     }
 
     /** Judges the photograph that lies in [photograph]. */
     fun judge() {
         begin()
-        later { end(tried { classify() }) }
+        later { classify() }
     }
 
     override fun onCleared() {
@@ -89,13 +99,18 @@ class ClassifierViewModel(
         worker.shutdown()
     }
 
-    /** On the worker's thread; the camera may still report after the screen was closed. */
+    /**
+     * Works on the worker's thread, or says again why the model was refused: a photograph that was
+     * chosen before the system ended the process arrives in any case.
+     */
     private fun later(work: () -> Unit) {
-        if (!worker.isShutdown) worker.execute(work)
+        if (worker.isShutdown) return // the camera may still report after the screen was closed
+        worker.execute { end(refusal ?: tried(work)) }
     }
 
     private fun begin() {
         saved[HAS_PHOTOGRAPH] = true
+        hasPhotograph = true
         change {
             it.copy(camera = false, busy = true, picture = null, result = null, problem = null)
         }

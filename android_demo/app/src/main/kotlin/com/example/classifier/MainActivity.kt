@@ -58,7 +58,7 @@ class MainActivity : ComponentActivity() {
         findViews()
         keepClearOfSystemBars(findViewById(R.id.root))
         camera = Camera(this, preview) { model.show(it) }
-        takePhoto.setOnClickListener { if (model.screen.value?.camera == true) take() else open() }
+        takePhoto.setOnClickListener { if (isLive(model.screen.value)) take() else open() }
         choosePhoto.setOnClickListener { choose() }
         model.screen.observe(this) { draw(it) }
     }
@@ -90,6 +90,9 @@ class MainActivity : ComponentActivity() {
         ContextCompat.checkSelfPermission(this, Manifest.permission.CAMERA) ==
             PackageManager.PERMISSION_GRANTED
 
+    /** The permission may have been taken back since the camera was opened. */
+    private fun isLive(screen: Screen?): Boolean = screen?.camera == true && mayUseCamera()
+
     private fun open() {
         if (mayUseCamera()) model.showCamera() else permission.launch(Manifest.permission.CAMERA)
     }
@@ -108,7 +111,7 @@ class MainActivity : ComponentActivity() {
     }
 
     private fun draw(screen: Screen) {
-        val live = screen.camera && mayUseCamera()
+        val live = isLive(screen)
         if (live) camera.start() else camera.stop()
         preview.show(live)
         photograph.setImageBitmap(screen.picture)
