@@ -79,10 +79,10 @@ def bench_adb(
     _show(console, opened, measured, replayed, result)
     if place.left is not None:
         console.print(f"left on the device: {place.folder} ({place.left})", markup=False)
-    if result is not None:
-        console.print(f"Kept {devices.store(opened, result)}", markup=False, highlight=False)
     if file is not None:
         write_result(file, json.dumps(to_json(measured, replayed), indent=1) + "\n", console)
+    if result is not None:
+        console.print(f"Kept {devices.store(opened, result)}", markup=False, highlight=False)
     return measured
 
 

@@ -26,6 +26,7 @@ from exporter.prove.device_fields import DeviceError
 from exporter.prove.gates import GATES, Limits, check, judged
 from exporter.prove.results import ArtifactResult, Latency, LatencyResult
 from exporter.prove.runtimes.base import Probabilities
+from exporter.prove.tally import Tally
 
 SCHEMA = 1
 MAX_NAME = 80
@@ -321,6 +322,7 @@ def _row(
         asked = f"{len(entry.answers)} of {len(recorded.expected)}"
         return replace(base, status="failed", reason=f"it answered {asked} golden images")
     comparison = Comparison(bundle.contract.activation, FLOAT32)
+    tally = Tally(row.runtime)  # against what this runtime answered at the export
     for name, found in entry.answers.items():
         wanted = recorded.expected[name].get(golden.REFERENCE_KEY)
         if wanted is None:
@@ -329,9 +331,12 @@ def _row(
             why = f"the device decoded other pixels from {name}"
             return replace(base, status="failed", reason=why)
         comparison.add(f"golden/{name}", wanted, found)
+        before = recorded.expected[name].get(row.key)
+        if before is not None:
+            tally.add("probability", found, before)
     metrics = comparison.metrics()
     checks = check(metrics, limits[row.precision], bundle.contract.activation)
-    return judged(metrics.put_into(base), checks)
+    return judged(replace(metrics.put_into(base), versus=tally.result()), checks)
 
 
 def _sha256(bundle: Bundle, path: str) -> str | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from exporter.bundle import Bundle, Format, Precision, size_of
 from exporter.prove import golden
@@ -15,14 +13,13 @@ from exporter.prove.compare import FLOAT16, FLOAT32, Comparison, NumberFormat, t
 from exporter.prove.gates import Limits, check, judged
 from exporter.prove.imageset import ImageSet, Sample, evenly
 from exporter.prove.opened import Opened, one_line
-from exporter.prove.results import ArtifactResult, Versus
+from exporter.prove.results import ArtifactResult
 from exporter.prove.runtimes.base import Pixels, Probabilities, Session
+from exporter.prove.tally import Tally
 from models.errors import UserError
 
 TIMED_IMAGES = 8
 Place = tuple[str, str]  # (format key, runtime)
-Unit = Literal["steps", "probability"]
-Numbers = npt.NDArray[Any]
 
 
 def numbers_of(row: Format) -> NumberFormat:
@@ -32,41 +29,6 @@ def numbers_of(row: Format) -> NumberFormat:
     float16 and int8 TFLite files compute their softmax in float32.
     """
     return FLOAT16 if row.runtime == "coreml" and row.precision != "float32" else FLOAT32
-
-
-@dataclass
-class Tally:
-    """The numbers of one file in two runtimes, added up over images.
-
-    Args:
-        runtime: the other runtime's name.
-    """
-
-    runtime: str
-    _unit: Unit = "probability"
-    _elements: int = 0
-    _differing: int = 0
-    _largest: float = 0.0
-
-    def add(self, unit: Unit, mine: Numbers, theirs: Numbers) -> None:
-        """Take one image in: two arrays of the same shape.
-
-        Raises:
-            ValueError: their shapes differ.
-        """
-        if mine.shape != theirs.shape:
-            raise ValueError(f"{mine.shape} against {theirs.shape}")
-        with np.errstate(invalid="ignore"):  # infinity minus itself
-            difference = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
-        self._unit = unit
-        self._elements += mine.size
-        self._differing += int((difference != 0).sum())  # NaN and infinity always differ
-        finite = np.isfinite(difference)
-        self._largest = max(self._largest, float(difference.max(where=finite, initial=0.0)))
-
-    def result(self) -> Versus:
-        """What it came to."""
-        return Versus(self.runtime, self._unit, self._elements, self._differing, self._largest)
 
 
 @dataclass

@@ -59,7 +59,8 @@ class Versus:
     """The same file in two runtimes, number by number.
 
     Attributes:
-        runtime: the other runtime's name.
+        runtime: the other runtime's name; a device's numbers are held against what that
+            runtime answered at the export.
         unit: 'steps' of the integers in front of the last DEQUANTIZE, or 'probability'.
         elements: how many numbers were compared.
         differing: how many were not equal; NaN and infinity never are.

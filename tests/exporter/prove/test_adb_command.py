@@ -175,6 +175,15 @@ def test_a_result_file_that_cannot_be_written_is_found_out_first(
     assert fake_adb.calls(tmp_path / "fake") == []
 
 
+def test_figures_that_cannot_be_kept_beside_the_bundle_are_in_the_file(
+    bench: Bench, bundle: Bundle, tmp_path: Path
+) -> None:
+    devices.folder_of(bundle.root).write_text("a file where the folder should be")
+    with pytest.raises(UserError, match="cannot be written"):
+        bench(file=tmp_path / "bench.json")
+    assert json.loads((tmp_path / "bench.json").read_text())["latency"]["results"]
+
+
 def test_two_delegates_are_two_devices_in_the_tables(bench: Bench, bundle: Bundle) -> None:
     bench()
     bench(settings=DeviceSettings(runs=50, rounds=1, delegate="gpu"))

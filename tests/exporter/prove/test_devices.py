@@ -19,6 +19,7 @@ from PIL import Image
 
 from exporter.bundle import Bundle, hash_files
 from exporter.prove import devices, golden
+from exporter.prove.results import Versus
 from models.images import list_images
 
 KEYS = ("onnx", "tflite-float32", "tflite-int8")
@@ -90,6 +91,9 @@ def test_a_wrong_answer_fails_the_gate_whatever_the_device_says(bundle: Bundle) 
     data["artifacts"][0]["images"][2]["probabilities"].reverse()
     first, second = devices.rows(bundle, devices.parse(data, bundle))
     assert first.status == "failed" and "max probability difference" in first.reason
+    assert first.versus is not None and first.versus.elements == 32
+    assert 2 <= first.versus.differing <= 4 and first.versus.largest > 0
+    assert second.versus == Versus("litert", "probability", 32, 0, 0.0)
     assert second.status == "passed"
     assert devices.exact(bundle, devices.parse(data, bundle).artifacts[0]) == 7
 

@@ -136,7 +136,10 @@ def test_one_file_in_several_runtimes_has_a_row_in_each() -> None:
     assert "tflite-int8 @ browser: 0 of 2560 numbers differ from litert's" in flat
     assert "to tflite-float32" in text
     assert "all 4 compared rows pass" in text
-    names = [suite.get("name") for suite in ElementTree.fromstring(outputs.junit(report))]
+    suites = ElementTree.fromstring(outputs.junit(report))
+    said = {p.get("name"): p.get("value") for p in suites[1].iter("property")}
+    assert said["evidence"] == "emulated" and "3 of 2560 numbers differ" in (said["versus"] or "")
+    names = [suite.get("name") for suite in suites]
     assert len(set(names)) == 4 and "parity.tflite-int8 @ Pix|el" in names
     assert "Pix\\|el, reported" in outputs.markdown(report)
 

@@ -12,11 +12,11 @@ from fakes import FakeSession, Shelf, draw_images, linear, make_bundle
 
 from exporter.bundle import BY_KEY, Bundle
 from exporter.prove import devices, golden
-from exporter.prove.duel import Tally
 from exporter.prove.latency import LatencySettings
 from exporter.prove.outputs import wording
 from exporter.prove.parity import ParitySettings, run_parity
 from exporter.prove.results import ArtifactResult, ParityReport, Versus
+from exporter.prove.tally import Tally
 from models.errors import UserError
 from models.images import list_images
 
@@ -170,6 +170,9 @@ def test_what_devices_sent_has_rows_and_what_is_of_another_export_is_not_run(
         assert len(report.device_latencies) == bool(titles)
         if titles:
             assert found["tflite-int8 @ Pixel 7"].status == "passed"
+            assert found["tflite-int8 @ Pixel 7"].versus == Versus(
+                "litert", "probability", 32, 0, 0.0
+            )
             stale = found["tflite-float32 @ Pixel 7"]
             assert (stale.status, stale.reason) == ("not run", "the result is of another export")
             (timed,) = report.device_latencies
@@ -226,6 +229,7 @@ def test_no_number_anywhere_reads_as_equality(tmp_path: Path, folder: Path, bad:
 
 def test_a_tally_counts_what_is_no_number_as_different() -> None:
     tally = Tally("litert")
+    assert tally.result() is None
     tally.add("probability", np.array([1.0, np.nan]), np.array([1.0, np.nan]))
     tally.add("probability", np.array([0.5, 0.0]), np.array([0.25, 0.0]))
     assert tally.result() == Versus("litert", "probability", 4, 2, 0.25)
