@@ -73,11 +73,16 @@ class Phone:
 
 
 @pytest.fixture(scope="module")
-def class_path(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The stubs, and last the app, compiled against them."""
     reason = kotlin.unavailable()
     if reason is not None:
         pytest.skip(reason)
-    app = android_app.type_check(tmp_path_factory.mktemp("app"))
+    return android_app.type_check(tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="module")
+def class_path(tmp_path_factory: pytest.TempPathFactory, app: list[Path]) -> list[Path]:
     return [*android_app.screen_fakes(tmp_path_factory.mktemp("fakes"), app), *app]
 
 
@@ -203,7 +208,8 @@ def test_a_permission_that_was_taken_back_is_asked_for_again(phone: Phone) -> No
     *_, revoked, tapped, given = phone.does(
         f"camera:{photo}", "permission:given", "revoked", "tap:take_photo", "permission:given"
     )
-    assert text("camera_failed") not in tapped and revoked[0] == "the camera's preview"
+    assert revoked[0] == "the camera's preview"
+    assert text("camera_failed") not in tapped and not has_answer(tapped)
     assert given[:2] == ["the camera's preview", "[Take photo]"]
 
 
@@ -267,3 +273,26 @@ def test_a_model_that_gives_no_probabilities_is_told(phone: Phone) -> None:
     phone.gives(0.2, float("nan"), 0.3, 0.5)
     (screen,) = phone.does(f"picked:{phone.photograph()}")
     assert text("model_refused") in screen and not has_answer(screen)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("MainActivity.kt", "if (!answer.sure) {", "if (answer.sure) {"),
+        ("MainActivity.kt", "latency.text = measured(result)", "measured(result)"),
+        ("VenomMark.kt", "Venomous.NO -> NOT_VENOMOUS", "Venomous.NO -> NOT_KNOWN"),
+    ],
+    ids=["sure", "latency", "mark"],
+)
+def test_a_mistake_is_seen(
+    phone: Phone, app: list[Path], tmp_path: Path, name: str, right: str, wrong: str
+) -> None:
+    sources = tmp_path / "kotlin"
+    shutil.copytree(android_app.MAIN / "kotlin", sources)
+    (changed,) = sources.rglob(name)
+    code = changed.read_text(encoding="utf-8")
+    assert right in code
+    changed.write_text(code.replace(right, wrong), encoding="utf-8")
+    phone.class_path.insert(0, kotlin.compile([sources], app[:-1]))
+    with pytest.raises(AssertionError):
+        test_the_answer_panel_shows_all_that_it_should(phone)
