@@ -161,7 +161,8 @@ def _devices(
     if settings.runtimes is not None and not {ALL, "browser"} & set(settings.runtimes):
         return (), (), []
     unusable: list[devices.DeviceError] = []
-    rows, timings = [], []
+    rows: list[ArtifactResult] = []
+    timings: list[Latency | None] = []
     for one in devices.load(bundle, unusable.append):
         found = devices.rows(bundle, one, settings.gates)
         rows += found

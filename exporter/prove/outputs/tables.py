@@ -41,10 +41,10 @@ def table(report: ParityReport) -> RenderableType:
     parts += [Text(said) for said in map(wording.versus, report.artifacts) if said is not None]
     for reason, keys in wording.not_run(report).items():
         parts.append(Text(f"not run: {', '.join(keys)}: {reason}", "yellow"))
-    if report.latency is not None:
-        parts += [Text(""), latency_table(report.latency, note=False), Text("")]
-    for measured in report.device_latencies:
-        parts += [latency_table(measured, note=False), Text("")]
+    timings = [*([report.latency] if report.latency is not None else []), *report.device_latencies]
+    for measured in timings:
+        parts += [Text(""), latency_table(measured, note=False)]
+    parts += [Text("")] if timings else []
     parts += [Text(f"note: {note}", "dim") for note in report.notes]
     parts.append(Text(wording.verdict(report), "bold green" if report.passed else "bold red"))
     return Group(*parts)

@@ -135,6 +135,9 @@ def test_one_file_in_several_runtimes_has_a_row_in_each() -> None:
            "step" in flat  # fmt: skip
     assert "tflite-int8 @ browser: 0 of 2560 numbers differ from litert's" in flat
     assert "to tflite-float32" in text
+    alone = shown(outputs.table(replace(report, latency=None))).splitlines()
+    place = next(i for i, line in enumerate(alone) if "Pix|el (reported" in line)
+    assert not alone[place - 1].strip()
     assert "all 4 compared rows pass" in text
     suites = ElementTree.fromstring(outputs.junit(report))
     said = {p.get("name"): p.get("value") for p in suites[1].iter("property")}
