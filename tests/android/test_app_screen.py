@@ -232,7 +232,10 @@ def test_an_app_put_together_wrongly_says_so(phone: Phone, way: str) -> None:
         "cut short": ("model_refused", "damaged"),
         "other labels": ("model_refused", "calls class 0 'Adder', the contract calls it 'Viper'"),
         "other size": ("model_refused", "the model takes [1, 32, 32, 3], the contract says"),
-        "no library": ("runtime_failed", "no liblitert for this processor"),
+        "no library": (
+            "runtime_failed",
+            "no liblitert for this processor (the model needs TFLite 1.1",
+        ),
     }[way]
     if way == "no model":
         model.unlink()

@@ -3,6 +3,7 @@ package com.example.classifier
 import android.content.res.AssetManager
 import com.example.classifier.core.Answer
 import com.example.classifier.core.Classifier
+import com.example.classifier.core.ModelInfo
 import com.example.classifier.core.RgbImage
 import org.tensorflow.lite.Interpreter
 import java.io.Closeable
@@ -17,10 +18,19 @@ class NoModelException : Exception()
 /** The model lies compressed in the APK. */
 class CompressedModelException : Exception()
 
-/** LiteRT refuses the model, or its native library does not run here. */
+/**
+ * LiteRT refuses the model, or its native library does not run here.
+ *
+ * @param needs the lowest runtime that has the model's operators, where the model says so
+ */
 class RuntimeFailedException(
     cause: Throwable,
-) : Exception(cause.message ?: cause.javaClass.simpleName, cause)
+    needs: String?,
+) : Exception(
+        (cause.message ?: cause.javaClass.simpleName) +
+            needs?.let { " (the model needs TFLite $it or newer)" }.orEmpty(),
+        cause,
+    )
 
 /**
  * An answer and how long it took.
@@ -68,7 +78,7 @@ class LoadedModel private constructor(
 
     private fun run(input: ByteBuffer): ByteBuffer {
         val output = classifier.newOutput()
-        inRuntime { interpreter.run(input, output) }
+        inRuntime(classifier.info) { interpreter.run(input, output) }
         return output
     }
 
@@ -102,20 +112,23 @@ class LoadedModel private constructor(
             val classifier = Classifier(bytes, contract)
             val threads = Runtime.getRuntime().availableProcessors().coerceIn(1, MAX_THREADS)
             val options = Interpreter.Options().setNumThreads(threads)
-            val interpreter = inRuntime { Interpreter(bytes, options) }
+            val interpreter = inRuntime(classifier.info) { Interpreter(bytes, options) }
             return LoadedModel(classifier, threads, interpreter).apply { warmUp() }
         }
 
         /** LiteRT reports a model that it cannot run by one of these. */
-        private inline fun <T> inRuntime(work: () -> T): T =
+        private inline fun <T> inRuntime(
+            info: ModelInfo,
+            work: () -> T,
+        ): T =
             try {
                 work()
             } catch (error: IllegalArgumentException) {
-                throw RuntimeFailedException(error)
+                throw RuntimeFailedException(error, info.minRuntime)
             } catch (error: IllegalStateException) {
-                throw RuntimeFailedException(error)
+                throw RuntimeFailedException(error, info.minRuntime)
             } catch (error: LinkageError) {
-                throw RuntimeFailedException(error)
+                throw RuntimeFailedException(error, info.minRuntime)
             }
 
         private fun map(assets: AssetManager): ByteBuffer {
