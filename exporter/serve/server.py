@@ -99,6 +99,7 @@ class Bench(http.server.ThreadingHTTPServer):
         self._context = context
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._writing = threading.Lock()
+        self.closed = False
         self._tell = tell or (lambda _: None)
         super().__init__(address, Handler)
         self.bound_to = ipaddress.ip_address(str(self.server_address[0]))
@@ -122,6 +123,11 @@ class Bench(http.server.ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind; the base class would then ask the network for this machine's name."""
         socketserver.TCPServer.server_bind(self)
+
+    def server_close(self) -> None:
+        """Stop for good: who is still connected gets no further answer."""
+        self.closed = True
+        super().server_close()
 
     def store(self, data: Any) -> dict[str, Any]:
         """Keep a device's result; what to tell the device.
@@ -202,6 +208,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             super().handle_one_request()
         finally:
             self._watch.cancel()
+
+    def parse_request(self) -> bool:
+        if self.server.closed:
+            return False
+        return super().parse_request()
 
     def _give_up(self) -> None:
         try:  # TLS's own shutdown would pull the connection from under its reader

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import pytest
 
 from exporter.bundle import Bundle, open_bundle
 from exporter.serve import routes
-from support import page_bundle
+from support import chromium, page_bundle
+from support.chromium import Watched
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from clients import Running, Serve, running_server
+from pages import Visit, served
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +62,35 @@ def serving(bundle: Bundle, library: Path) -> Serve:
 def running(serving: Serve) -> Iterator[Running]:
     with serving() as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium.launched() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle that the page shows, and that results are stored beside."""
+    return page_bundle.write(tmp_path_factory.mktemp("page") / "dist")
+
+
+@pytest.fixture(scope="module")
+def address(shown: Bundle) -> Iterator[str]:
+    with served(shown) as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser: Any) -> Visit:
+    """Open an address and wait until it can judge photographs."""
+
+    @contextmanager
+    def _visit(address: str, **options: Any) -> Iterator[Watched]:
+        with chromium.opened(browser, address, **options) as watched:
+            watched.page.goto(address)
+            watched.page.wait_for_selector("body[data-ready]")
+            yield watched
+
+    return _visit

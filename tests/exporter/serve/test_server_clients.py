@@ -128,3 +128,14 @@ def test_garbage_gets_an_answer_of_ours(running: Running, sent: bytes, status: i
     assert status_of(answer) == status
     assert b"Content-Security-Policy" in answer and b'"error"' in answer
     assert b"Access-Control-Allow" not in answer
+
+
+def test_a_stopped_server_answers_nobody(serving: Serve) -> None:
+    with serving() as running:
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+        connection.request("GET", "/bundle/labels.txt")
+        assert connection.getresponse().read()
+    with pytest.raises(http.client.RemoteDisconnected):
+        connection.request("GET", "/bundle/labels.txt")
+        connection.getresponse()
+    connection.close()
