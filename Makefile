@@ -58,7 +58,7 @@ setup: $(STAMP) ## build .venv from the constraints file
 
 # The checkpoint is there from the first epoch on; this stamp says that training ended.
 $(RUN)/.trained: | $(STAMP)
-	@echo "== No trained checkpoint yet: training on drawn snakes (about five minutes) =="
+	@echo "== No trained checkpoint yet: training on drawn snakes (about five minutes on two free cores) =="
 	$(BIN)/exporter train --synthetic --out $(RUN) $(TRAIN_FLAGS) \
 	  $$(test -e $(RUN)/last.ckpt && echo --resume || echo --force)
 	@touch $@
@@ -110,8 +110,8 @@ test: lint ## lint, then the tests
 test-all: lint ## the same with the slow, wide sweeps
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_FLAGS)
 
-clean: ## remove dist/ and caches; keeps .venv and runs/
-	rm -rf $(OUT) .exporter-cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove dist/, what devices sent, and caches; keeps .venv and runs/
+	rm -rf $(OUT) $(OUT).failed $(OUT).devices .exporter-cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 distclean: clean ## remove .venv and runs/ too
 	rm -rf $(VENV) runs

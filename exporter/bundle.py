@@ -120,6 +120,12 @@ def open_bundle(root: Path) -> Bundle:
     """
     root = Path(root)
     path = root / MANIFEST
+    if not root.is_dir():
+        raise BundleError(
+            f"There is no folder {root}." if not root.exists() else f"{root} is a file.",
+            f"looked from {Path.cwd()}" if not root.is_absolute() else "",
+            "make a bundle with 'exporter export' (or 'make export'), or name where one is",
+        )
     if not path.is_file():
         raise BundleError(
             f"{root} is no bundle.",

@@ -28,6 +28,24 @@ app = typer.Typer(
 _errors = Console(stderr=True, highlight=False)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from exporter import __version__
+
+        typer.echo(f"exporter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show it and stop."),
+    ] = False,
+) -> None:
+    """From a trained image classifier to files for a phone, each proven against the model."""
+
+
 class Quantizer(StrEnum):
     """How much work goes into the int8 file."""
 
@@ -134,7 +152,7 @@ def export(
     ] = None,
     quantizer: Annotated[
         Quantizer,
-        typer.Option("--quantizer", help="int8: 'fast' takes ranges only, some seconds less."),
+        typer.Option("--quantizer", help="int8: 'fast' takes ranges only, seconds less."),
     ] = Quantizer.default,
     gate: GateFlag = None,
     threads: Threads = 1,
@@ -193,7 +211,8 @@ def parity(
     images: Images = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many images.")] = None,
     evaluated: Annotated[
-        int | None, typer.Option(min=1, help="At most so many for evaluated files (Core ML).")
+        int | None,
+        typer.Option(min=1, help="At most so many for evaluated (Core ML) and emulated files."),
     ] = None,
     runtime: Annotated[
         list[str] | None, typer.Option("--runtime", help="Only these runtimes; 'all' for all.")
@@ -244,35 +263,40 @@ def bench(
         str | None, typer.Option("--formats", help="--adb: e.g. tflite-int8; default: all.")
     ] = None,
     delegate: Annotated[
-        Delegate, typer.Option("--delegate", help="--adb: who runs the graph.")
-    ] = Delegate.xnnpack,
+        Delegate | None,
+        typer.Option("--delegate", help="--adb: who runs the graph; default: xnnpack."),
+    ] = None,
     rounds: Annotated[
-        int,
-        typer.Option("--rounds", min=1, help="--adb: turns that each file's runs are cut into."),
-    ] = 5,
+        int | None,
+        typer.Option("--rounds", min=1, help="--adb: turns of each file's runs; default: 5."),
+    ] = None,
     pause_limit: Annotated[
-        float,
-        typer.Option(
-            "--pause-limit", min=0, help="--adb: seconds to wait for a hot device; 0: none."
-        ),
-    ] = 300,
+        float | None,
+        typer.Option("--pause-limit", min=0, help="--adb: seconds to cool down; default: 300."),
+    ] = None,
 ) -> None:
     """Measure the latency of every file of BUNDLE, interleaved, against the model's."""
     if adb:
         from exporter.pipeline.device_bench import bench_adb
         from exporter.prove.adb.bench import DeviceSettings
 
+        if images is not None:
+            raise UserError("--images was given with --adb.", "golden images run there", "omit it")
         bench_adb(
             bundle, benchmark_tool, serial=serial,
             formats=[f.strip() for f in formats.split(",") if f.strip()] if formats else None,
             settings=DeviceSettings(
-                threads=threads, delegate=delegate.value, runs=runs, rounds=rounds,
-                pause_limit_s=pause_limit,
+                threads=threads, delegate=(delegate or Delegate.xnnpack).value, runs=runs,
+                rounds=5 if rounds is None else rounds,
+                pause_limit_s=300 if pause_limit is None else pause_limit,
             ),
             file=json,
         )  # fmt: skip
         return
-    only = {"--benchmark-tool": benchmark_tool, "--serial": serial, "--formats": formats}
+    only = {
+        "--benchmark-tool": benchmark_tool, "--serial": serial, "--formats": formats,
+        "--delegate": delegate, "--rounds": rounds, "--pause-limit": pause_limit,
+    }  # fmt: skip
     given = [flag for flag, value in only.items() if value is not None]
     if given:
         raise UserError(f"{', '.join(given)} was given without --adb.", "", "add --adb")

@@ -95,7 +95,7 @@ class Preprocessing:
             value = getattr(self, what)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
                 raise ContractError(
-                    f"preprocessing.{what} is {value!r}.",
+                    f"input.{what} is {value!r}.",
                     "it is a whole number of pixels from 1 to 4096",
                     "write the size that the model was trained on",
                 )
@@ -118,7 +118,7 @@ class Preprocessing:
         for what, allowed in fixed.items():
             if getattr(self, what) not in allowed:
                 raise ContractError(
-                    f"preprocessing.{what} is {getattr(self, what)!r}.",
+                    f"input.{what} is {getattr(self, what)!r}.",
                     "this exporter knows: " + ", ".join(map(str, allowed)),
                     "train with that rule, or export with the nearest and look at the accuracy",
                 )

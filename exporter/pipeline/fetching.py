@@ -32,7 +32,7 @@ class Fetcher:
 
 
 FETCHERS: Mapping[str, Fetcher] = {
-    "arm64": Fetcher("LiteRT for ARM64, emulated", setup.installed, setup.fetch),
+    "arm64": Fetcher("LiteRT for ARM64 (emulated)", setup.installed, setup.fetch),
     "browser": Fetcher("LiteRT.js", litertjs.installed, litertjs.fetch),
 }
 

@@ -37,10 +37,16 @@ _WORKERS = {"coreml": "coremltools", "tensorflow": "tensorflow"}  # runtime: hea
 
 @dataclass(frozen=True)
 class Planned:
-    """One stage of a dry run: its name, and whether the cache holds it already."""
+    """One stage of a dry run.
+
+    Attributes:
+        cached: whether the cache holds it already.
+        left_out: why it will not be made, or ''.
+    """
 
     stage: str
     cached: bool
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ def plan(request: ExportRequest) -> list[Planned]:
             for row in job.chosen.formats
             if row.key != "onnx"
         ]
+        stages += [Planned(key, False, reason) for key, reason in job.chosen.left_out]
         stages += [Planned("prove", False), Planned("report", False)]
     return stages
 

@@ -80,6 +80,8 @@ def show_plan(request: ExportRequest) -> None:
     table = Table("stage", "what happens", title=f"Dry run: {request.model} to {request.out}/")
     for planned in run.plan(request):
         what = "from the cache" if planned.cached else "runs"
+        if planned.left_out:
+            what = f"not made: {escape(planned.left_out)}"
         table.add_row(escape(_STAGES.get(planned.stage, planned.stage)), what)
     console.print(table)
     console.print("Everything that was given is sound; nothing was written.")
@@ -118,23 +120,23 @@ def show_outcome(outcome: run.Outcome, request: ExportRequest, console: Console)
         )
     for key, reason in outcome.left_out:
         console.print(f"not made: {key} ({reason})", highlight=False, markup=False)
-    for warning in outcome.warnings:
-        console.print(f"[yellow]note:[/] {escape(warning)}", highlight=False)
+    for note in dict.fromkeys((*outcome.warnings, *outcome.report.notes)):
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
     console.print()
     report = outcome.folder / bundle.REPORT
     if outcome.report.passed:
         console.print(
             f"[bold green]Wrote {escape(str(outcome.folder))}/[/] "
             f"in {outcome.total_seconds:.1f} s; "
-            "every compared file passes its gates.",
+            f"every compared file passes its gates on {outcome.report.images} images.",
             highlight=False,
         )
         console.print(f"Next: open {report}, then 'exporter parity {outcome.folder}' in CI.",
                       highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         return
+    kept = f", {escape(str(request.out))}/ was left as it was" if request.out.exists() else ""
     console.print(
-        f"[bold red]A gate failed:[/] the files are in {escape(str(outcome.folder))}/, "
-        f"{escape(str(request.out))}/ was left as it was.",
+        f"[bold red]A gate failed:[/] the files are in {escape(str(outcome.folder))}/{kept}.",
         highlight=False,
         soft_wrap=True,
     )

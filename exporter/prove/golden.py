@@ -193,7 +193,7 @@ def write_golden(
         entries.append(
             {
                 "file": name,
-                "label": image.label,
+                "label": image.label if image.label in contract.names else None,
                 "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
                 "answer": {
                     key: contract.names[int(np.argmax(found))] for key, found in answers.items()

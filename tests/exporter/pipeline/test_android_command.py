@@ -102,7 +102,7 @@ def refused(bundle: Path, app: Path, key: str = "tflite-int8") -> UserError:
 
 
 def test_no_bundle(tmp_path: Path, app: Path) -> None:
-    assert "is no bundle" in refused(tmp_path / "nothing", app).what
+    assert "There is no folder" in refused(tmp_path / "nothing", app).what
 
 
 def test_no_app(bundle: Path, tmp_path: Path) -> None:

@@ -125,7 +125,15 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--serial", "X"), ("--formats", "onnx"), ("--benchmark-tool", "x")]
+    ("option", "value"),
+    [
+        ("--serial", "X"),
+        ("--formats", "onnx"),
+        ("--benchmark-tool", "x"),
+        ("--delegate", "gpu"),
+        ("--rounds", "5"),
+        ("--pause-limit", "0"),
+    ],
 )
 def test_options_of_adb_need_adb(dist: Path, option: str, value: str) -> None:
     refused(run_cli("bench", dist, option, value), f"{option} was given without --adb", "add --adb")

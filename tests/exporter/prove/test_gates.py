@@ -115,3 +115,20 @@ def test_a_logit_gate_that_cannot_be_measured_fails() -> None:
 def test_gates_that_do_not_exist(item: str) -> None:
     with pytest.raises(GateError, match="gate"):
         with_overrides([item])
+
+
+@pytest.mark.parametrize(
+    ("images", "flips", "limit", "passes"),
+    [(8, 1, 0.93, True), (8, 2, 0.93, False), (100, 7, 0.93, True), (100, 8, 0.93, False),
+     (8, 1, 1.0, False), (1, 1, 0.93, True), (50, 1, 0.99, True), (50, 2, 0.99, False)],
+)  # fmt: skip
+def test_one_changed_answer_of_few_says_nothing(
+    images: int, flips: int, limit: float, passes: bool
+) -> None:
+    comparison = Comparison("softmax")
+    for number in range(images):
+        wanted = np.float32([0.6, 0.4])
+        comparison.add(f"{number}", wanted, wanted[::-1] if number < flips else wanted)
+    checks = check(comparison.metrics(), Limits(min_agreement=limit), "softmax")
+    agreement = next(gate for gate in checks if gate.name == "top-1 agreement")
+    assert agreement.passed is passes
