@@ -126,6 +126,8 @@ def result(
     ]
     if not artifacts:
         return None
+    digests = {entry["path"]: entry["sha256"] for entry in bundle.manifest["files"]}
+    golden = digests.get(f"{GOLDEN}/golden.json")
     ending = f", {bench.settings.delegate} over adb"
     name = f"{about.manufacturer} {about.model}".strip()[: devices.MAX_NAME - len(ending)] + ending
     return devices.parse(
@@ -139,6 +141,7 @@ def result(
             },
             "runtime": "LiteRT benchmark_model",
             "accelerator": bench.settings.delegate,
+            **({"golden_sha256": golden} if golden else {}),
             "artifacts": artifacts,
         },
         bundle,
