@@ -50,8 +50,8 @@ def make(
         contract_text: the contract's JSON.
         pixels: the decoded calibration images (.npy) where the format needs them.
         folder: an empty folder to write into.
-        quantizer: 'fast' measures ranges only, without comparing rules and
-            correcting biases.
+        quantizer: 'fast' measures ranges only; 'default' equalizes, makes rounding
+            errors cancel and corrects biases besides.
     """
     started = time.perf_counter()
     row = bundle.BY_KEY[key]
@@ -83,21 +83,19 @@ def _make_int8(
 ) -> dict[str, object]:
     from exporter.convert import passes
     from exporter.convert.from_onnx import read_graph
-    from exporter.convert.quantize.calibrate import calibrate
+    from exporter.convert.quantize.quantize import quantize, quantize_fast
     from exporter.convert.targets import tflite
     from exporter.pipeline.pixels import stream
 
     probes = list(islice(stream(pixels), PROBES))
     graph = passes.standard(read_graph(onnx), tolerance=passes.INT8_TOLERANCE, probes=probes)
     graph = passes.for_channels_last(graph)
-    if quantizer == "fast":
-        plan = calibrate(graph, stream(pixels), rule="mean_min_max", correct_bias=False)
-    else:
-        plan = calibrate(graph, stream(pixels))
-    tflite.write(graph, contract, path, "int8", plan)
+    make_plan = quantize_fast if quantizer == "fast" else quantize
+    found = make_plan(graph, lambda: stream(pixels))
+    tflite.write(found.graph, contract, path, "int8", found.plan)
     return {
         "minimum_runtime": tflite.minimum_runtime(path),
-        "calibration": {"quantizer": quantizer, **plan.record},
+        "calibration": {"quantizer": quantizer, **found.plan.record},
     }
 
 

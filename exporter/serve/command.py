@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import ssl
@@ -74,6 +75,8 @@ def bind(
             try:
                 return Bench(place, opened, resources, context, host=host, tell=tell)
             except OSError as error:  # 'localhost' may be ::1 first, where IPv6 is switched off
+                if error.errno == errno.EADDRINUSE:
+                    raise _taken(port) from error
                 reason = reason or error.strerror or str(error)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -81,6 +84,14 @@ def bind(
         f"{host}:{port} cannot be served from.",
         reason,
         "give another --port, and as --host 127.0.0.1, 0.0.0.0 or an address of this machine",
+    )
+
+
+def _taken(port: int) -> UserError:
+    return UserError(
+        f"Port {port} is taken.",
+        "another program listens there, maybe another 'exporter serve'",
+        f"give another, --port {port % 65535 + 1} say, or 0 for any that is free",
     )
 
 

@@ -9,8 +9,8 @@ biases 22.1. A small random network prefers least squared error by 2 dB, hence '
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -73,25 +73,76 @@ def calibrate(
             tensor is not finite.
         QuantizationError: the network has no int8 form.
     """
+    measured = measure(graph, images, on_image)
+    plan = with_ranges(graph, measured, rule)
+    if correct_bias and measured.enough:
+        plan = with_corrected_biases(graph, plan, measured)
+    return plan
+
+
+class Watcher(Protocol):
+    """Something else that looks at tensors while the ranges are measured."""
+
+    names: tuple[str, ...]
+
+    def update(self, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Take one image's tensors by name, float32 with a batch of 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one pass over the images told of a graph.
+
+    Attributes:
+        groups: tensors that share a scale.
+        seen: what each group held; None where its scale is given.
+        count: how many images there were.
+        kept: up to 32 of them.
+    """
+
+    groups: tuple[Group, ...]
+    seen: tuple[Observation | None, ...]
+    count: int
+    kept: tuple[Image, ...]
+
+    @property
+    def enough(self) -> bool:
+        """Whether plans can be compared, and biases corrected, on the kept images."""
+        return len(self.kept) >= FEWEST_IMAGES
+
+
+def with_ranges(
+    graph: Graph, measured: Measured, rule: Rule | Literal["auto"] = AUTO
+) -> QuantizationPlan:
+    """Ranges by a rule, or by the best of `COMPARED`; weights rounded to the nearest.
+
+    Raises:
+        ValueError: the rule is unknown.
+        QuantizationError: the network has no int8 form.
+    """
     if rule != AUTO and rule not in RULES:
         raise ValueError(f"unknown range rule {rule!r}; there are: {AUTO}, {', '.join(RULES)}")
-    groups = find_groups(graph)
-    seen, count, kept = _observe(graph, groups, images, on_image)
-    enough = len(kept) >= FEWEST_IMAGES
+    groups, seen = measured.groups, measured.seen
     if rule != AUTO:
         plan = _with_ranges(graph, groups, seen, rule)
-    elif not enough:
+    elif not measured.enough:
         plan = _with_ranges(graph, groups, seen, FALLBACK_RULE)
     else:
-        plan = _with_best_ranges(graph, groups, seen, kept)
+        plan = _with_best_ranges(graph, groups, seen, measured.kept)
     record = dict(plan.record)
-    record["images"] = count
-    record["warnings"] = _warnings(count, record["activations"]["tensors"])
+    record["images"] = measured.count
+    record["warnings"] = _warnings(measured.count, record["activations"]["tensors"])
     record["bias_correction"] = None
-    if correct_bias and enough:
-        plan = correct_biases(graph, plan, kept)
-        record["bias_correction"] = {"rule": "median over images", "images": len(kept)}
     return replace(plan, record=record)
+
+
+def with_corrected_biases(
+    graph: Graph, plan: QuantizationPlan, measured: Measured
+) -> QuantizationPlan:
+    """The plan after `correct_biases` on the kept images, and a record of it."""
+    corrected = correct_biases(graph, plan, measured.kept)
+    how = {"rule": "median over images", "images": len(measured.kept)}
+    return replace(corrected, record={**plan.record, "bias_correction": how})
 
 
 def _with_best_ranges(
@@ -131,16 +182,27 @@ def _with_ranges(
     return QuantizationPlan(ordered, weights, quantize_constants(graph), record)
 
 
-def _observe(
+def measure(
     graph: Graph,
-    groups: tuple[Group, ...],
     images: Iterable[Image],
-    on_image: Callable[[], None] | None,
-) -> tuple[list[Observation | None], int, list[Image]]:
-    """What each group without a given scale held, the image count, and a few images."""
+    on_image: Callable[[], None] | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Measured:
+    """Run the float graph over the images once; its memory does not grow with their number.
+
+    Args:
+        watchers: are given the tensors that they name, image by image.
+
+    Raises:
+        CalibrationError: there is no image, one is not as the graph takes it, or a
+            tensor is not finite.
+        QuantizationError: the network has no int8 form.
+    """
+    groups = find_groups(graph)
     observers = [None if group.fixed else Observer() for group in groups]
     watched = [name for group in groups if not group.fixed for name in group.watched]
-    evaluator = Evaluator(graph, watched)
+    named = [name for watcher in watchers for name in watcher.names]
+    evaluator = Evaluator(graph, list(dict.fromkeys([*watched, *named])))
     kept = ImageSample(image_limit(graph))
     count = 0
     for image in images:
@@ -152,6 +214,8 @@ def _observe(
                 continue
             if not observer.update(*(values[name] for name in group.watched)):
                 _raise_not_finite(graph, values, count)
+        for watcher in watchers:
+            watcher.update(values)
         count += 1
         if on_image is not None:
             on_image()
@@ -161,8 +225,8 @@ def _observe(
             "int8 ranges are measured on images",
             "give a folder of photographs with --calibration, 100 or more",
         )
-    seen = [None if observer is None else observer.finish() for observer in observers]
-    return seen, count, kept.images()
+    seen = tuple(None if observer is None else observer.finish() for observer in observers)
+    return Measured(groups, seen, count, tuple(kept.images()))
 
 
 def _check_image(graph: Graph, image: Image, index: int) -> None:

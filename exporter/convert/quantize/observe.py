@@ -192,15 +192,17 @@ class Observer:
 def sample(values: Values, limit: int = SAMPLES) -> Values:
     """At most `limit` of the values, the same positions every time; `[min(size, limit)]`."""
     flat = values.reshape(-1)
-    return flat if flat.size <= limit else flat[_positions(flat.size, limit)]
+    return flat if flat.size <= limit else flat[positions(flat.size, limit)]
 
 
 @lru_cache(maxsize=256)
-def _positions(size: int, limit: int) -> npt.NDArray[np.int64]:
+def positions(size: int, limit: int) -> npt.NDArray[np.int64]:
     """One position in each of `limit` equal stretches: every channel gets its share.
 
     A fixed step would beat with the width of the picture and see few of its columns.
     """
+    if size <= limit:
+        return np.arange(size)
     edges = np.linspace(0, size, limit + 1)
     jitter = np.random.default_rng(size).random(limit)
     return np.minimum((edges[:-1] + jitter * np.diff(edges)).astype(np.int64), size - 1)

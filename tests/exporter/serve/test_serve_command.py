@@ -24,7 +24,7 @@ def test_errors_are_found_before_anything_starts(
 ) -> None:
     monkeypatch.setattr(command.litertjs, "installed", lambda: library)
     monkeypatch.setattr(command, "wait", lambda _: pytest.fail("it was started"))
-    with pytest.raises(UserError, match="no bundle"):
+    with pytest.raises(UserError, match="There is no folder"):
         command.serve(tmp_path / "nothing")
     with pytest.raises(UserError, match="belong together"):
         command.serve(bundle.root, certificate=tmp_path / "c.pem")
@@ -32,7 +32,7 @@ def test_errors_are_found_before_anything_starts(
         command.serve(bundle.root, certificate=bundle.root / "labels.txt", key=tmp_path / "k.pem")
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(UserError, match="cannot be served from"),
+        pytest.raises(UserError, match=r"Port \d+ is taken"),
     ):
         command.serve(bundle.root, port=taken.getsockname()[1])
     with pytest.raises(UserError, match="cannot be served from"):

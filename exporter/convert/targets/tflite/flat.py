@@ -65,6 +65,37 @@ class _AlignedBuffer(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
+class _Builder(flatbuffers.Builder):
+    """A builder that stores equal number vectors once."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._offsets: dict[tuple[str, bytes], int] = {}
+
+    def shared(self, values: npt.NDArray[Any]) -> int:
+        """The offset of a vector, written now or before."""
+        key = (values.dtype.str, values.tobytes())
+        if key not in self._offsets:
+            self._offsets[key] = int(self.CreateNumpyVector(values))
+        return self._offsets[key]
+
+
+class _SharingQuantization(schema.QuantizationParametersT):
+    """Scales and zero points; a thousand channels' zeros are there once in a file, not per layer.
+
+    The runtime wants a zero point for every scale, 8 bytes each; readers follow offsets
+    and do not mind where they lead.
+    """
+
+    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the generated classes' name
+        scale, zero_point = builder.shared(self.scale), builder.shared(self.zeroPoint)
+        schema.QuantizationParametersStart(builder)
+        schema.QuantizationParametersAddScale(builder, scale)
+        schema.QuantizationParametersAddZeroPoint(builder, zero_point)
+        schema.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
+        return schema.QuantizationParametersEnd(builder)
+
+
 class FlatModel:
     """A model with one subgraph, filled from first operator to last."""
 
@@ -90,7 +121,7 @@ class FlatModel:
         tensor.type = _TYPES[np.dtype(dtype)]
         tensor.hasRank = True
         if quantization is not None:
-            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization = _SharingQuantization()
             tensor.quantization.scale = quantization.scales
             tensor.quantization.zeroPoint = quantization.zero_points
             tensor.quantization.quantizedDimension = quantization.axis
@@ -193,7 +224,7 @@ class FlatModel:
         model.signatureDefs = [_signature_def(inputs, outputs)]
         model.buffers = self._buffers
         size = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
-        builder = flatbuffers.Builder(size + size // 64 + (1 << 16))
+        builder = _Builder(size + size // 64 + (1 << 16))
         builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
         return bytes(builder.Output())
 

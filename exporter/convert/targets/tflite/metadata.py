@@ -171,11 +171,12 @@ def with_associated_files(model: bytes, contract: Contract) -> bytes:
     """The model followed by a ZIP of `labels.txt` and `contract.json`.
 
     Flatbuffer readers start at the front and never see it; ZIP readers start at the
-    end, and the offsets in it count from the front of the whole file.
+    end, and the offsets in it count from the front of the whole file. Nothing is
+    deflated: MediaPipe refuses a model that holds a deflated file.
     """
     files = {
         LABELS_FILE: "".join(f"{name}\n" for name in contract.names),
-        CONTRACT_FILE: contract.dumps(),
+        CONTRACT_FILE: contract.dumps(compact=True),
     }
     stream = io.BytesIO(model)
     with zipfile.ZipFile(stream, mode="a", compression=zipfile.ZIP_STORED) as archive:

@@ -1,0 +1,106 @@
+"""What a layer's inputs vary like: the matrix that tells which rounding errors cancel.
+
+For a layer y = w x, an error e of the weights costs E[(e (x - E[x]))^2] = e C e' with C the
+covariance of its inputs; the mean error is a constant that the bias takes up. C is half the
+Hessian of that cost, which is what GPTQ (Frantar et al. 2023) rounds by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.convert.graph import Conv, Dense, Graph
+from exporter.convert.quantize.observe import positions
+
+POSITIONS = 64  # of one image, spread over the picture
+MOST_INPUTS = 2304  # weights of one output channel: beyond, the matrix costs more than it gives
+Matrix = npt.NDArray[np.float64]
+
+
+class SecondMoments:
+    """Watches the inputs of convolutions and dense layers; its size does not grow with images.
+
+    Attributes:
+        names: the tensors to give to `update`.
+        layers: those that are watched, by name; layers with more than `MOST_INPUTS` weights
+            an output channel, and grouped convolutions other than depthwise, are not.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.layers: dict[str, Conv | Dense] = {
+            node.name: node
+            for node in graph.nodes
+            if isinstance(node, Conv | Dense) and _fits(node)
+        }
+        self.names = tuple(dict.fromkeys(node.inputs[0] for node in self.layers.values()))
+        self._products: dict[str, Matrix] = {}
+        self._sums: dict[str, Matrix] = {}
+        self._counts: dict[str, int] = dict.fromkeys(self.layers, 0)
+
+    def update(self, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Take one image's tensors, float32 `[1, C, H, W]` or `[1, C]`."""
+        for name, node in self.layers.items():
+            columns = _columns(node, values[node.inputs[0]])
+            products = columns @ columns.swapaxes(-1, -2)
+            sums = columns.sum(axis=-1, dtype=np.float64)
+            if name in self._products:
+                self._products[name] += products
+                self._sums[name] += sums
+            else:
+                self._products[name] = products.astype(np.float64)
+                self._sums[name] = sums
+            self._counts[name] += columns.shape[-1]
+
+    def covariance(self, name: str) -> Matrix:
+        """Of one layer's inputs: `[n, n]`, or `[C, k, k]` for a depthwise convolution.
+
+        n counts input channels times kernel positions, in the order of the layer's weights.
+        """
+        mean = self._sums[name] / self._counts[name]
+        return self._products[name] / self._counts[name] - mean[..., :, None] * mean[..., None, :]
+
+
+def scaled(covariance: Matrix, scale: npt.NDArray[np.float64]) -> Matrix:
+    """The covariance once channel c of the input is multiplied by `scale[c]`."""
+    if covariance.ndim == 3:
+        return covariance * (scale**2)[:, None, None]
+    each = np.repeat(scale, len(covariance) // len(scale))
+    return covariance * np.outer(each, each)
+
+
+def _depthwise(node: Conv | Dense) -> bool:
+    return isinstance(node, Conv) and node.groups > 1
+
+
+def _fits(node: Conv | Dense) -> bool:
+    if isinstance(node, Conv) and node.groups > 1:
+        return node.weight.shape[:2] == (node.groups, 1)
+    return node.weight[0].size <= MOST_INPUTS
+
+
+def _columns(node: Conv | Dense, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Input patches at some positions: `[n, positions]`, or `[C, k, positions]`."""
+    if isinstance(node, Dense):
+        return values.reshape(-1, 1)
+    picture = values[0]
+    height, width = node.weight.shape[2:]
+    top, left, bottom, right = node.padding
+    if any(node.padding):
+        picture = np.pad(picture, ((0, 0), (top, bottom), (left, right)))
+    reach = [(height - 1) * node.dilations[0], (width - 1) * node.dilations[1]]
+    rows = (picture.shape[1] - reach[0] - 1) // node.strides[0] + 1
+    columns = (picture.shape[2] - reach[1] - 1) // node.strides[1] + 1
+    taken = positions(rows * columns, POSITIONS)
+    y, x = taken // columns * node.strides[0], taken % columns * node.strides[1]
+    patches = np.stack(
+        [
+            picture[:, y + dy * node.dilations[0], x + dx * node.dilations[1]]
+            for dy in range(height)
+            for dx in range(width)
+        ],
+        axis=1,
+    )
+    return patches if _depthwise(node) else patches.reshape(-1, len(taken))

@@ -1,0 +1,138 @@
+"""The default quantizer: ranges, equalization, compensating rounding, corrected biases.
+
+MobileNetV2 1.0/224 with ImageNet weights, 100 photographs to calibrate, 400 others to
+evaluate, simulated: ranges alone 19.7 dB of logit SQNR; with corrected biases 22.1; with
+compensating rounding before that 22.2; on the equalized graph 23.8 (docs/quantization.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from exporter.convert.graph import Conv, Dense, Graph
+from exporter.convert.quantize.calibrate import (
+    Image,
+    Measured,
+    calibrate,
+    measure,
+    with_corrected_biases,
+    with_ranges,
+)
+from exporter.convert.quantize.equalize import FACTOR, ChannelExtremes, Equalized, Vector, equalize
+from exporter.convert.quantize.moments import SecondMoments, scaled
+from exporter.convert.quantize.plan import QuantizationPlan
+from exporter.convert.quantize.rounding import DAMPING, FEW_SAMPLES_DAMPING, compensated
+from exporter.convert.quantize.select import SAME_DB, best_of, logit_sqnr
+
+Images = Callable[[], Iterable[Image]]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A plan, and the graph that it is for: the given one, or an equalized one."""
+
+    graph: Graph
+    plan: QuantizationPlan
+
+
+def quantize_fast(
+    graph: Graph, images: Images, on_image: Callable[[], None] | None = None
+) -> Quantized:
+    """Ranges by `mean_min_max`, weights rounded to the nearest; see `calibrate`."""
+    plan = calibrate(graph, images(), on_image, rule="mean_min_max", correct_bias=False)
+    return Quantized(graph, plan)
+
+
+def quantize(graph: Graph, images: Images, on_image: Callable[[], None] | None = None) -> Quantized:
+    """The better of the graph as it is and equalized, both with compensated weights.
+
+    The images are read twice, one at a time; at most 32 are kept. With fewer than 8 the
+    result is that of `calibrate`.
+
+    Args:
+        graph: after the standard passes.
+        images: gives the images from the first on, each time it is called: uint8 RGB
+            `[H, W, 3]`, as the contract makes them.
+        on_image: called after each image of each pass.
+
+    Raises:
+        CalibrationError, QuantizationError: see `calibrate`.
+    """
+    extremes, moments = ChannelExtremes(graph), SecondMoments(graph)
+    measured = measure(graph, images(), on_image, (extremes, moments))
+    plain = with_ranges(graph, measured)
+    if not measured.enough:
+        return Quantized(graph, plain)
+    found = {"as it is": Quantized(graph, _refined(graph, plain, measured, moments))}
+    equalized = equalize(graph, extremes)
+    change = logit_sqnr(graph, equalized.graph, measured.kept)
+    if equalized.scales and change >= SAME_DB:
+        other = measure(equalized.graph, images(), on_image)
+        ranged = with_ranges(equalized.graph, other, plain.record["rule"])
+        plan = _refined(equalized.graph, ranged, other, moments, equalized.scales)
+        found["equalized"] = Quantized(equalized.graph, plan)
+    return _better(graph, found, measured, plain, equalized, change)
+
+
+def _better(
+    graph: Graph,
+    found: Mapping[str, Quantized],
+    measured: Measured,
+    plain: QuantizationPlan,
+    equalized: Equalized,
+    change: float,
+) -> Quantized:
+    """The candidate with the nearest logits, with a record of all."""
+    pairs = {name: (each.graph, each.plan) for name, each in found.items()}
+    name, ratios = best_of(graph, pairs, measured.kept)
+    best = found[name]
+    record: dict[str, Any] = dict(best.plan.record)
+    if "tried_logit_sqnr_db" in plain.record:
+        record["tried_logit_sqnr_db"] = plain.record["tried_logit_sqnr_db"]
+    record["equalization"] = {
+        "used": name == "equalized",
+        "factor": FACTOR,
+        "tensors": len(equalized.scales),
+        "float_logit_sqnr_db": round(change, 2),
+        "logit_sqnr_db": {which: round(ratio, 2) for which, ratio in ratios.items()},
+    }
+    return replace(best, plan=replace(best.plan, record=record))
+
+
+def _refined(
+    graph: Graph,
+    plan: QuantizationPlan,
+    measured: Measured,
+    moments: SecondMoments,
+    scales: Mapping[str, Vector] | None = None,
+) -> QuantizationPlan:
+    """The plan with weights rounded again so that errors cancel, then corrected biases.
+
+    Args:
+        moments: of the graph before it was equalized.
+        scales: what its tensors were multiplied by since.
+    """
+    weights = dict(plan.weights)
+    nearest = []
+    for node in graph.nodes:
+        if not isinstance(node, Conv | Dense) or node.name not in weights:
+            continue
+        if node.name not in moments.layers:
+            nearest.append(node.name)
+            continue
+        old = weights[node.name]
+        covariance = moments.covariance(node.name)
+        if scales and node.inputs[0] in scales:
+            covariance = scaled(covariance, scales[node.inputs[0]])
+        # a dense layer sees one sample an image, mostly fewer than it has inputs
+        damping = FEW_SAMPLES_DAMPING if isinstance(node, Dense) else DAMPING
+        steps = compensated(node.weight, old.scales, covariance, damping)
+        weights[node.name] = replace(old, values=np.ascontiguousarray(steps))
+    rounding = {"rule": "compensated over the inputs' covariance", "nearest": nearest}
+    record = {**plan.record, "weights": {**plan.record["weights"], "rounding": rounding}}
+    rounded = replace(plan, weights=weights, record=record)
+    return with_corrected_biases(graph, rounded, measured)

@@ -1,0 +1,211 @@
+"""Equalization: the same answers, the cap where it was, channels that fill their range."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import target_graphs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.convert.evaluate import Evaluator
+from exporter.convert.graph import (
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
+    Dense,
+    Fused,
+    GlobalAveragePool,
+    Graph,
+    MaxPool,
+    Mul,
+    Pad,
+    Sigmoid,
+    Softmax,
+)
+from exporter.convert.quantize.equalize import ChannelExtremes, Equalized, equalize
+
+
+def images(graph: Graph, count: int = 6, seed: int = 0) -> list[np.ndarray]:
+    height, width = graph.input.shape[2:]
+    random = np.random.default_rng(seed)
+    return list(random.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+
+
+def watched(graph: Graph, pictures: list[np.ndarray]) -> ChannelExtremes:
+    seen = ChannelExtremes(graph)
+    evaluator = Evaluator(graph, seen.names)
+    for picture in pictures:
+        seen.update(evaluator.run(picture))
+    return seen
+
+
+def equalized(graph: Graph, factor: float = 4.0) -> Equalized:
+    return equalize(graph, watched(graph, images(graph)), factor)
+
+
+def sketch(seed: int = 0) -> target_graphs.Sketch:
+    made = target_graphs.Sketch(seed=seed)
+    made.input = replace(made.input, scale=1 / 64, zero_point=128)
+    return made
+
+
+def logits(graph: Graph, pictures: list[np.ndarray]) -> np.ndarray:
+    evaluator = Evaluator(graph, [graph.logits])
+    return np.concatenate([evaluator.run(picture)[graph.logits] for picture in pictures])
+
+
+def uneven(to: target_graphs.Sketch, out: int, inputs: int, *kernel: int, **options: Any) -> str:
+    """A convolution whose channels differ in size by two orders of magnitude."""
+    name = to.conv(out, inputs, *kernel, **options)
+    node = to.nodes[-1]
+    assert isinstance(node, Conv)
+    size = np.logspace(-1.5, 0.5, out).astype(np.float32)
+    to.nodes[-1] = replace(
+        node, weight=node.weight * size.reshape(-1, 1, 1, 1), bias=node.bias * size
+    )
+    return name
+
+
+def inverted_residuals(seed: int, blocks: int, stride: int = 1) -> Graph:
+    """A MobileNetV2 in small: expand, depthwise, project, and sums along a stream."""
+    to = sketch(seed)
+    stream = uneven(to, 6, 3, 3, 3, padding=(1, 1, 1, 1), strides=(2, 2))
+    for _ in range(blocks):
+        uneven(to, 12, 6, fused=Fused.RELU6)
+        uneven(to, 12, 12, 3, 3, padding=(1, 1, 1, 1), groups=12, fused=Fused.RELU6)
+        projected = uneven(to, 6, 12)
+        stream = to.add(Add, stream, projected)
+    uneven(to, 10, 6, fused=Fused.RELU6, strides=(stride, stride))
+    to.add(GlobalAveragePool)
+    return to.classify()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 2), st.floats(1.0, 16.0))
+def test_answers_stay_and_no_channel_reaches_the_cap_that_did_not(
+    seed: int, blocks: int, factor: float
+) -> None:
+    graph = inverted_residuals(seed, blocks)
+    pictures = images(graph)
+    found = equalize(graph, watched(graph, pictures), factor)
+    before, after = logits(graph, pictures), logits(found.graph, pictures)
+    assert np.abs(after - before).max() <= 2e-5 * max(np.abs(before).max(), 1.0)
+    old, new = watched(graph, pictures), watched(found.graph, pictures)
+    for node in found.graph.nodes:
+        if isinstance(node, Conv) and node.fused is Fused.RELU6:
+            assert np.all(new.largest(node.output) <= 6.0 + 1e-4)
+            capped = old.largest(node.output) >= 6.0
+            scale = found.scales.get(node.output, np.ones(len(capped)))
+            assert np.all(scale[capped] == 1.0)
+    for scale in found.scales.values():
+        assert scale.min() >= 1.0 and scale.max() <= factor
+
+
+def test_by_hand() -> None:
+    """Channels that reach 1.5 and 12 (cut to 6): the first grows fourfold, the second stays."""
+    to = target_graphs.Sketch(height=1, width=1)
+    first = to.add(
+        Conv,
+        weight=np.float32([[1.5 / 255, 0, 0], [12 / 255, 0, 0]]).reshape(2, 3, 1, 1),
+        bias=np.float32([0, 0]),
+        fused=Fused.RELU6,
+    )
+    second = to.add(
+        Conv,
+        weight=np.float32([[8, 4], [2, 1]]).reshape(2, 2, 1, 1),
+        bias=np.float32([1, 2]),
+    )
+    graph = replace(to.classify(), shapes=to.graph().shapes)
+    white = np.full((1, 1, 3), 255, np.uint8)
+    found = equalize(graph, watched(graph, [white]), 4.0)
+    assert found.scales[first].tolist() == [4.0, 1.0]
+    one, two = (node for node in found.graph.nodes if isinstance(node, Conv))
+    assert np.allclose(one.weight[:, 0, 0, 0], [6 / 255, 12 / 255])
+    assert two.output == second
+    scale = found.scales.get(second, np.ones(2))
+    assert np.allclose(two.weight[..., 0, 0], np.float32([[2, 4], [0.5, 1]]) * scale[:, None])
+    assert one.fused is Fused.RELU6
+
+
+def test_a_stream_shares_one_scale_through_all_its_sums() -> None:
+    found = equalized(inverted_residuals(3, 2))
+    streams = [
+        found.scales[node.output]
+        for node in found.graph.nodes
+        if isinstance(node, Add) or (isinstance(node, Conv) and node.fused is Fused.NONE)
+    ]
+    assert len(streams) == 5
+    assert all(np.array_equal(scale, streams[0]) for scale in streams)
+    assert streams[0].max() > 1.0
+
+
+def test_small_channels_fill_their_range_better() -> None:
+    graph = inverted_residuals(1, 1)
+    found = equalized(graph)
+    pictures = images(graph)
+    old, new = watched(graph, pictures), watched(found.graph, pictures)
+    for name in set(found.scales) & set(new.names):
+        assert (new.reach(name) / new.reach(name).max()).mean() >= (
+            old.reach(name) / old.reach(name).max()
+        ).mean()
+
+
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        (MaxPool, {"kernel": (2, 2), "strides": (2, 2)}),
+        (AveragePool, {"kernel": (2, 2), "strides": (2, 2)}),
+        (Pad, {"padding": (1, 1, 1, 1)}),
+    ],
+)
+def test_scales_pass_through_what_treats_channels_alike(kind: type, options: Any) -> None:
+    to = sketch()
+    source = uneven(to, 6, 3, fused=Fused.RELU)
+    made = to.add(kind, **options)
+    uneven(to, 5, 6)
+    graph = to.classify()
+    found = equalized(graph)
+    assert np.array_equal(found.scales[source], found.scales[made])
+    assert np.allclose(logits(found.graph, images(graph)), logits(graph, images(graph)), atol=1e-4)
+
+
+def test_what_cannot_be_undone_is_left_alone() -> None:
+    for reader in ("sigmoid", "mul", "concat", "grouped", "padded", "capped sum", "flattened"):
+        to = sketch()
+        source = uneven(to, 6, 3, fused=Fused.RELU6)
+        if reader == "sigmoid":
+            to.add(Sigmoid)
+        elif reader == "mul":
+            to.add(Mul, source, to.constant(0.5))
+        elif reader == "concat":
+            to.add(Concat, source, "image")
+        elif reader == "grouped":
+            to.conv(4, 6, groups=2)
+        elif reader == "padded":
+            to.add(Pad, padding=(1, 1, 1, 1), value=1.0)
+        elif reader == "capped sum":
+            other = uneven(to, 6, 6)
+            to.add(Add, source, other, fused=Fused.RELU6)
+        graph = to.classify()
+        assert source not in equalized(graph).scales, reader
+
+
+def test_pixels_and_logits_are_never_scaled() -> None:
+    graph = inverted_residuals(0, 1)
+    found = equalized(graph)
+    assert graph.input.name not in found.scales and graph.logits not in found.scales
+    assert isinstance(graph.nodes[-1], Softmax) and graph.output not in found.scales
+
+
+def test_a_factor_of_one_changes_nothing() -> None:
+    graph = inverted_residuals(0, 1)
+    found = equalized(graph, 1.0)
+    assert not found.scales
+    for one, other in zip(graph.nodes, found.graph.nodes, strict=True):
+        if isinstance(one, Conv | Dense):
+            assert np.array_equal(one.weight, other.weight)  # type: ignore[attr-defined]

@@ -1,0 +1,103 @@
+"""Rounding that compensates, by hand and against plain rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import target_graphs
+
+from exporter.convert.evaluate import Evaluator
+from exporter.convert.graph import Conv, Dense
+from exporter.convert.quantize.moments import SecondMoments, scaled
+from exporter.convert.quantize.rounding import compensated
+
+
+def cost(weight: np.ndarray, steps: np.ndarray, scales: np.ndarray, c: np.ndarray) -> float:
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    error = rows - steps.reshape(rows.shape) * scales[:, None].astype(np.float64)
+    if c.ndim == 3:
+        return float(np.einsum("ci,cij,cj->", error, c, error))
+    return float(np.einsum("ci,ij,cj->", error, c, error))
+
+
+def test_by_hand() -> None:
+    """Two inputs that always move together: 0.4 + 0.4 is 0.8, so one step, not none."""
+    together = np.array([[1.0, 0.999], [0.999, 1.0]])
+    weight, scales = np.float32([[0.4, 0.4]]), np.float32([1.0])
+    assert np.rint(weight).tolist() == [[0.0, 0.0]]
+    assert sorted(compensated(weight, scales, together, 1e-6)[0].tolist()) == [0, 1]
+    apart = np.eye(2)
+    assert compensated(weight, scales, apart, 1e-6).tolist() == [[0, 0]]
+
+
+def test_a_depthwise_channel_has_a_matrix_of_its_own() -> None:
+    together = np.array([[1.0, 0.999], [0.999, 1.0]])
+    both = np.stack([together, np.eye(2)])
+    weight = np.float32([[0.4, 0.4], [0.4, 0.4]])
+    found = compensated(weight, np.float32([1.0, 1.0]), both, 1e-6)
+    assert sorted(found[0].tolist()) == [0, 1] and found[1].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("inputs", [3, 64, 65, 150])
+def test_it_costs_less_than_rounding_to_the_nearest(inputs: int) -> None:
+    random = np.random.default_rng(inputs)
+    mixed = random.standard_normal((inputs, inputs)) / inputs**0.5
+    x = mixed @ random.standard_normal((inputs, 4 * inputs)) + 0.2
+    c = np.cov(x)
+    weight = random.standard_normal((8, inputs)).astype(np.float32)
+    scales = (np.abs(weight).max(1) / 127).astype(np.float32) * 8  # coarse, as 4 bits would be
+    nearest = np.clip(np.rint(weight / scales[:, None]), -127, 127)
+    found = compensated(weight, scales, c)
+    assert found.dtype == np.int8 and np.abs(found.astype(int)).max() <= 127
+    assert cost(weight, found, scales, c) < 0.8 * cost(weight, nearest, scales, c)
+    assert np.array_equal(found, compensated(weight, scales, c))
+
+
+def test_independent_inputs_round_to_the_nearest() -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 10)).astype(np.float32)
+    scales = np.full(4, 0.1, np.float32)
+    nearest = np.rint(weight.astype(np.float64) / scales[:, None].astype(np.float64))
+    for c in (np.diag(np.arange(1.0, 11.0)), np.zeros((10, 10))):
+        assert np.array_equal(compensated(weight, scales, c), nearest)
+
+
+def test_what_a_layer_makes_varies_as_its_weights_and_the_covariance_say() -> None:
+    to = target_graphs.Sketch(height=6, width=7)
+    to.conv(4, 3, 3, 2, strides=(2, 1), padding=(1, 0, 1, 1), dilations=(1, 2))
+    to.conv(4, 4, 3, 3, padding=(1, 1, 1, 1), groups=4)
+    graph = to.classify()
+    moments = SecondMoments(graph)
+    made = [node.output for node in graph.nodes[:2]]
+    evaluator = Evaluator(graph, list(dict.fromkeys([*moments.names, *made])))
+    random = np.random.default_rng(1)
+    seen = []
+    for _ in range(5):
+        seen.append(evaluator.run(random.integers(0, 256, (6, 7, 3), np.uint8)))
+        moments.update(seen[-1])
+    for node, form in zip(graph.nodes[:2], ("ci,ij,cj->c", "ci,cij,cj->c"), strict=True):
+        assert isinstance(node, Conv)
+        rows = node.weight.reshape(4, -1).astype(np.float64)
+        expected = np.concatenate([v[node.output][0].reshape(4, -1) for v in seen], axis=1)
+        found = np.einsum(form, rows, moments.covariance(node.name), rows)
+        assert np.allclose(found, expected.var(axis=1), rtol=1e-3)
+
+
+def test_scaled_covariance_is_that_of_scaled_inputs() -> None:
+    random = np.random.default_rng(0)
+    x = random.standard_normal((6, 50))
+    scale = np.array([1.0, 2.0, 4.0])
+    each = np.repeat(scale, 2)
+    assert np.allclose(scaled(np.cov(x), scale), np.cov(x * each[:, None]))
+    depthwise = np.stack([np.cov(random.standard_normal((4, 50))) for _ in range(3)])
+    assert np.allclose(scaled(depthwise, scale), depthwise * (scale**2)[:, None, None])
+
+
+def test_layers_that_are_too_wide_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    to = target_graphs.Sketch()
+    to.conv(4, 3)
+    to.conv(4, 4, groups=2)
+    graph = to.classify()
+    kinds = {type(node) for node in SecondMoments(graph).layers.values()}
+    assert kinds == {Conv, Dense} and len(SecondMoments(graph).layers) == 2
+    monkeypatch.setattr("exporter.convert.quantize.moments.MOST_INPUTS", 3)
+    assert [type(n) for n in SecondMoments(graph).layers.values()] == [Conv]
