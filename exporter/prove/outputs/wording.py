@@ -7,7 +7,7 @@ from exporter.prove.results import ArtifactResult, GateCheck, ImageResult, Laten
 
 NONE = "–"  # a figure that was not measured
 COLUMNS = ("file", "runtime", "status", "max Δp", "logit Δ", "dB", "same", "accuracy")
-REFERENCE = "reference"  # the status of the first row
+REFERENCE = "reference"  # the first row: the model that all files are compared with
 
 
 def difference(value: float | None) -> str:
@@ -69,7 +69,7 @@ def reference_cells(report: ParityReport) -> tuple[str, ...]:
     """The reference's row: what all others are compared with."""
     found = report.reference_accuracy
     right = NONE if found is None else f"{100 * found:.1f}"
-    return ("the model", report.reference.split()[0], REFERENCE, *(NONE,) * 4, right)
+    return (REFERENCE, report.reference.split()[0], *(NONE,) * 5, right)
 
 
 def versus(artifact: ArtifactResult) -> str | None:

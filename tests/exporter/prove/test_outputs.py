@@ -92,8 +92,8 @@ def test_the_terminal_table_says_everything_in_80_columns() -> None:
     assert "outside" not in text
     assert "mlmodel: Model.mlmodel cannot be opened" in text
     assert "not run: saved-model: tensorflow is not installed" in text.replace("\n", " ")
-    first = next(line for line in text.splitlines() if line.startswith("the model "))
-    assert first.split()[2:] == ["torch", "reference", "–", "–", "–", "–", "83.2"]
+    first = next(line for line in text.splitlines() if line.startswith("reference "))
+    assert first.split()[1:] == ["torch", "–", "–", "–", "–", "–", "83.2"]
     assert "snakes [v2]" in text
     assert "a note with [brackets]" in text
     assert "2 of 3 files failed: tflite-int8, mlmodel; 1 not run" in text
