@@ -11,7 +11,7 @@ import pytest
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.from_onnx import read_graph
 from exporter.convert.passes import INT8_TOLERANCE, for_channels_last, standard
-from exporter.convert.quantize.calibrate import calibrate
+from exporter.convert.quantize.quantize import quantize
 from exporter.convert.targets.tflite.writer import to_bytes
 from models.contract import Preprocessing
 from models.images import list_images, load_pixels
@@ -47,14 +47,15 @@ def test_the_default_int8_file_is_near_the_float_network(tmp_path: Path) -> None
     graph = for_channels_last(
         standard(read_graph(tmp_path / "model.onnx"), tolerance=INT8_TOLERANCE)
     )
-    plan = calibrate(graph, images[::5])
-    assert plan.record["rule"] == "mean_min_max"
-    measured = replace(graph, nodes=graph.nodes[:-1], output=graph.logits)
-    model = to_bytes(measured, checkpoint.contract, "int8", plan)
+    found = quantize(graph, lambda: images[::5])
+    assert found.plan.record["rule"] == "mean_min_max"
+    assert found.plan.record["equalization"]["used"]
+    measured = replace(found.graph, nodes=found.graph.nodes[:-1], output=found.graph.logits)
+    model = to_bytes(measured, checkpoint.contract, "int8", found.plan)
     error = np.concatenate(tflite_files.run(model, others)) - expected
 
-    # 22.1 dB and 0.183 were measured; what is left out is noise between machines
-    assert 10 * np.log10((expected**2).sum() / (error**2).sum()) > 21.5
-    assert np.abs(error).mean() < 0.2
+    # 23.7 dB and 0.151 were measured; what is left out is noise between machines
+    assert 10 * np.log10((expected**2).sum() / (error**2).sum()) > 23.0
+    assert np.abs(error).mean() < 0.165
     agreement = ((expected + error).argmax(1) == expected.argmax(1)).mean()
-    assert agreement >= 0.96
+    assert agreement >= 0.95
