@@ -38,12 +38,16 @@ class SecondMoments:
         self.names = tuple(dict.fromkeys(node.inputs[0] for node in self.layers.values()))
         self._products: dict[str, Matrix] = {}
         self._sums: dict[str, Matrix] = {}
+        self._origins: dict[str, npt.NDArray[np.float32]] = {}
         self._counts: dict[str, int] = dict.fromkeys(self.layers, 0)
 
     def update(self, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Take one image's tensors, float32 `[1, C, H, W]` or `[1, C]`."""
         for name, node in self.layers.items():
             columns = _columns(node, values[node.inputs[0]])
+            # near the mean, so that float32 products do not drown a small variance
+            origin = self._origins.setdefault(name, columns.mean(axis=-1, keepdims=True))
+            columns = columns - origin
             products = columns @ columns.swapaxes(-1, -2)
             sums = columns.sum(axis=-1, dtype=np.float64)
             if name in self._products:

@@ -81,9 +81,15 @@ def _factor(covariance: Matrix, damping: float) -> Matrix:
     """The upper Cholesky factors of the damped inverses, `[m, n, n]`.
 
     An input that never varies is independent of all others: its rounding touches nothing.
+    Where rounding errors of the sums leave a matrix that has no factor, it is damped more.
     """
-    damped = covariance.copy()
-    diagonal = np.einsum("mii->mi", damped)
-    mean = diagonal.mean(axis=1)
-    diagonal += np.where(mean > 0, damping * mean, 1.0)[:, None]
-    return np.linalg.cholesky(np.linalg.inv(damped)).swapaxes(-1, -2)
+    symmetric = (covariance + covariance.swapaxes(-1, -2)) / 2
+    mean = np.einsum("mii->m", symmetric) / symmetric.shape[-1]
+    unit = np.where(mean > 0, mean, 1.0)[:, None, None] * np.eye(symmetric.shape[-1])
+    while True:
+        try:
+            inverse = np.linalg.inv(symmetric + damping * unit)
+            lower = np.linalg.cholesky((inverse + inverse.swapaxes(-1, -2)) / 2)
+            return lower.swapaxes(-1, -2).astype(np.float64)
+        except np.linalg.LinAlgError:
+            damping *= 10.0

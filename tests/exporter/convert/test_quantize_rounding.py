@@ -61,6 +61,33 @@ def test_independent_inputs_round_to_the_nearest() -> None:
         assert np.array_equal(compensated(weight, scales, c), nearest)
 
 
+def test_a_matrix_that_rounding_errors_spoiled_is_damped_more() -> None:
+    spoiled = np.array([[1.0, 1.2], [1.2, 1.0]])  # no covariance: an eigenvalue is -0.2
+    weight, scales = np.float32([[0.4, 0.4], [1.6, -0.3]]), np.float32([1.0, 1.0])
+    for c in (spoiled, np.stack([spoiled, np.eye(2)])):
+        found = compensated(weight, scales, c)
+        assert np.abs(found - weight).max() <= 1.0
+
+
+def test_small_variance_beside_a_large_mean_is_seen() -> None:
+    to = target_graphs.Sketch(height=4, width=4)
+    to.conv(2, 3)
+    graph = to.classify()
+    moments = SecondMoments(graph)
+    random = np.random.default_rng(0)
+    pictures = 1000.0 + 0.01 * random.standard_normal((20, 1, 3, 4, 4))
+    values = dict.fromkeys(moments.names)
+    for picture in pictures.astype(np.float32):
+        for node in moments.layers.values():
+            shape = graph.shapes[node.inputs[0]]
+            values[node.inputs[0]] = picture if shape[1] == 3 else np.zeros(shape, np.float32)
+        moments.update(values)
+    expected = np.cov(pictures.astype(np.float32)[:, 0].swapaxes(0, 1).reshape(3, -1))
+    found = moments.covariance(graph.nodes[0].name)
+    assert np.allclose(found, expected, rtol=0.05, atol=2e-6)
+    assert np.linalg.eigvalsh(found).min() > 0
+
+
 def test_what_a_layer_makes_varies_as_its_weights_and_the_covariance_say() -> None:
     to = target_graphs.Sketch(height=6, width=7)
     to.conv(4, 3, 3, 2, strides=(2, 1), padding=(1, 0, 1, 1), dilations=(1, 2))
