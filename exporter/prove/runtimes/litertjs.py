@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter import fetched
-from exporter.prove.runtimes.tools import call, full, is_full
-from models.atomic import beside
+from exporter.prove.runtimes.tools import built, call
 from models.errors import UserError
 
 VERSION = "2.5.3"
 _WHAT = "LiteRT.js cannot be fetched."
 _STAMP = "complete"
-_QUIET = ("--silent", "--ignore-scripts")
+_QUIET = ("--loglevel=error", "--ignore-scripts")
 
 
 @dataclass(frozen=True)
@@ -78,19 +77,14 @@ def fetch(say: Callable[[str], None] | None = None) -> Path:
     """
     tell = say or (lambda _: None)
     home = place()
-    try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with beside(home) as staging:
+    with built(home, _WHAT) as folder:
+        try:
             for package in PACKAGES:
                 tell(f"downloading {package.name} {VERSION}")
-                _unpack(package, staging.folder)
-            (staging.folder / _STAMP).write_text(VERSION + "\n", encoding="utf-8")
-    except tarfile.TarError as error:
-        raise UserError(_WHAT, str(error), "try again; nothing was kept") from error
-    except OSError as error:
-        if is_full(error):
-            raise full(_WHAT) from error
-        raise UserError(_WHAT, str(error), f"see that {home.parent} can be written") from error
+                _unpack(package, folder)
+        except tarfile.TarError as error:
+            raise UserError(_WHAT, str(error), "try again; nothing was kept") from error
+        (folder / _STAMP).write_text(VERSION + "\n", encoding="utf-8")
     tell(f"done: {home}")
     return home
 
@@ -117,7 +111,7 @@ def _download(package: Package, folder: Path) -> Path:
     call(
         ["npm", "pack", f"{package.name}@{VERSION}", "--pack-destination", folder, *_QUIET],
         _WHAT,
-        "install Node.js with npm, and see that 'npm view @litertjs/core' answers",
+        "it takes Node.js with npm: see that 'npm view @litertjs/core' answers",
         cwd=folder,
     )
     tarballs = sorted(folder.glob("*.tgz"))

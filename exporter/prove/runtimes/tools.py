@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from models.atomic import beside
 from models.errors import UserError
 
 _TIMEOUT = 900.0
@@ -55,6 +58,31 @@ def call(
             raise full(what)
         raise UserError(what, said[-_SHOWN:] or f"exit code {done.returncode}", mend)
     return done.stdout
+
+
+@contextmanager
+def built(home: Path, what: str, room: int = 0) -> Iterator[Path]:
+    """A folder of the cache in the making: it becomes `home` in one step at the end.
+
+    Args:
+        what: what did not work if it fails.
+        room: bytes that must be free.
+
+    Raises:
+        UserError: the disk is full, or the cache cannot be written.
+    """
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(home.parent).free < room:
+            raise full(what)
+        with beside(home) as staging:
+            yield staging.folder
+    except OSError as error:
+        if is_full(error):
+            raise full(what) from error
+        why = error.strerror or str(error)
+        mend = f"see that {home.parent} can be written, or point EXPORTER_CACHE elsewhere"
+        raise UserError(what, why, mend) from error
 
 
 def full(what: str) -> UserError:

@@ -21,8 +21,7 @@ from exporter import fetched
 from exporter.prove.runtimes.litert_arm64 import apt, selfcheck
 from exporter.prove.runtimes.litert_arm64.layout import CPU, CPU_NAME, Layout, cpuinfo
 from exporter.prove.runtimes.litert_arm64.machine import Machine, RefusedError, StoppedError
-from exporter.prove.runtimes.tools import call, full, is_full
-from models.atomic import beside
+from exporter.prove.runtimes.tools import built, call
 from models.errors import UserError
 
 Progress = Callable[[str], None]
@@ -100,16 +99,8 @@ def fetch(progress: Progress | None = None) -> Path:
     if reason:
         raise UserError(_WHAT, reason, "use Debian 12 or later on x86-64, in a container say")
     home = place()
-    try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(home.parent).free < _ROOM:
-            raise full(_WHAT)
-        with beside(home) as staging:
-            _build(staging.folder, say)
-    except OSError as error:
-        if is_full(error):
-            raise full(_WHAT) from error
-        raise UserError(_WHAT, str(error), f"see that {home.parent} can be written") from error
+    with built(home, _WHAT, _ROOM) as folder:
+        _build(folder, say)
     say(f"done: {home}")
     return home
 
