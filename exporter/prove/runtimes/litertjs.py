@@ -111,7 +111,7 @@ def _download(package: Package, folder: Path) -> Path:
     call(
         ["npm", "pack", f"{package.name}@{VERSION}", "--pack-destination", folder, *_QUIET],
         _WHAT,
-        "it takes Node.js with npm: see that 'npm view @litertjs/core' answers",
+        "install Node.js with npm where it is missing; see that 'npm view @litertjs/core' answers",
         cwd=folder,
     )
     tarballs = sorted(folder.glob("*.tgz"))
