@@ -1,19 +1,25 @@
-"""Each pass: hand-computed rewrites, and that outputs stay where they are."""
+"""Each pass but the folding of the normalization: by hand, and that outputs stay."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from pass_graphs import (
+    SIZE,
+    F,
+    X,
+    batch_norm,
+    chain,
+    check,
+    conv,
+    kinds,
+    moved,
+    normalized,
+)
 
 from exporter.convert import passes
-from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import (
     Add,
     AveragePool,
@@ -25,13 +31,11 @@ from exporter.convert.graph import (
     GlobalAveragePool,
     Graph,
     GraphError,
-    GraphInput,
     HardSigmoid,
     HardSwish,
     MaxPool,
     Mul,
     Node,
-    Normalize,
     Pad,
     Relu,
     Relu6,
@@ -41,7 +45,6 @@ from exporter.convert.graph import (
     Softmax,
     Sub,
 )
-from exporter.convert.passes import fold_normalization
 from exporter.convert.passes.clean_up import CLEAN_UP
 from exporter.convert.passes.flatten_channels_last import FLATTEN_CHANNELS_LAST
 from exporter.convert.passes.fold_batch_norm import FOLD_BATCH_NORM
@@ -50,59 +53,7 @@ from exporter.convert.passes.merge_pad import MERGE_PAD
 from exporter.convert.passes.name_activations import NAME_ACTIVATIONS
 from exporter.convert.passes.rewriting import Rewrite
 from exporter.convert.unsupported import UnsupportedOperatorsError
-from support.onnx_files import normal, pixels
-
-SIZE = 6
-SOURCE = GraphInput("x", (1, 3, SIZE, SIZE), 1 / 64, 128)
-
-
-def chain(
-    nodes: Sequence[Node],
-    shapes: Mapping[str, tuple[int, ...]],
-    constants: Mapping[str, npt.NDArray[Any]] | None = None,
-    source: GraphInput = SOURCE,
-) -> Graph:
-    """A graph from x whose output is that of the last node."""
-    known = {source.name: source.shape, **shapes}
-    values = {k: np.asarray(v, np.float32) for k, v in (constants or {}).items()}
-    return Graph(source, nodes[-1].output, tuple(nodes), known, values)
-
-
-def conv(output: str, source: str = "x", out: int = 4, **options: Any) -> Conv:
-    options.setdefault("weight", normal(out, 3, 3, 3, seed=5))
-    options.setdefault("padding", (1, 1, 1, 1))
-    bias = normal(len(options["weight"]), seed=6)
-    return Conv(name=output, inputs=(source,), output=output, bias=bias, **options)
-
-
-def outputs(graph: Graph) -> npt.NDArray[np.float32]:
-    run = Evaluator(graph, threads=1)
-    return np.stack([run.run(pixels(SIZE, SIZE, seed=i))[graph.output] for i in range(3)])
-
-
-def check(rewrite: Rewrite, graph: Graph, tolerance: float = 1e-5) -> Graph:
-    """Run a pass; nothing moves, and a second run changes nothing."""
-    after, changed = rewrite.apply(graph)
-    assert changed == (after is not graph)
-    assert rewrite.ensures(after) == []
-    assert not rewrite.apply(after)[1]
-    before = outputs(graph)
-    np.testing.assert_allclose(outputs(after), before, atol=tolerance * np.abs(before).max())
-    return after
-
-
-def kinds(graph: Graph) -> list[type[Node]]:
-    return [type(node) for node in graph.nodes]
-
-
-FOUR = {"shape": (1, 4, SIZE, SIZE)}
-F = FOUR["shape"]
-
-
-def batch_norm(output: str, source: str, channels: int = 4) -> BatchNorm:
-    scale = normal(channels, seed=7) + 1
-    return BatchNorm(name=output, inputs=(source,), output=output, scale=scale,
-                     shift=normal(channels, seed=8))  # fmt: skip
+from support.onnx_files import normal
 
 
 def test_fold_batch_norm_by_hand() -> None:
@@ -219,7 +170,6 @@ def test_merge_pad_keeps_its_hands_off() -> None:
 
 THREE = np.full((1, 1, 1, 1), 3)
 SIXTH = np.full((1, 1, 1, 1), 1 / 6)
-X = (1, 3, SIZE, SIZE)
 
 
 def written_out(order: int) -> dict[str, Graph]:
@@ -352,136 +302,6 @@ def test_flatten_channels_last_refuses_what_it_cannot_permute() -> None:
     ]
     with pytest.raises(UnsupportedOperatorsError, match="Softmax 's'"):
         passes.for_channels_last(chain(nodes, {"f": (1, count), "s": (1, count)}))
-
-
-RAW = GraphInput("x", (1, 3, SIZE, SIZE))
-IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
-
-
-def normalized(
-    mean: Sequence[float],
-    std: Sequence[float],
-    nodes: Sequence[Node],
-    constants: Mapping[str, npt.NDArray[Any]] | None = None,
-    **shapes: tuple[int, ...],
-) -> Graph:
-    first = Normalize(
-        name="n",
-        inputs=("x",),
-        output="n",
-        mean=np.array(mean, np.float32),
-        scale=(1 / np.array(std)).astype(np.float32),
-    )
-    return chain([first, *nodes], {"n": X, **shapes}, constants, source=RAW)
-
-
-def folded(graph: Graph, tolerance: float = 2e-5) -> Graph:
-    after, changed = fold_normalization.apply(graph, tolerance)
-    assert changed and not fold_normalization.apply(after, tolerance)[1]
-    assert fold_normalization.rewrite(tolerance).ensures(after) == []
-    return after
-
-
-def moved(before: Graph, after: Graph) -> float:
-    return float(np.abs(outputs(before) - outputs(after)).max() / np.abs(outputs(before)).max())
-
-
-@pytest.mark.parametrize("groups", [1, 3])
-def test_without_padding_the_normalization_folds_exactly(groups: int) -> None:
-    weight = normal(6, 3 // groups, 3, 3)
-    layer = conv("c", "n", weight=weight, groups=groups, padding=(0, 0, 0, 0))
-    before = normalized(*IMAGENET, [layer], c=(1, 6, SIZE - 2, SIZE - 2))
-    after = folded(before, tolerance=0.0)
-    assert kinds(after) == [Conv] and moved(before, after) < 1e-5
-    assert 0 < after.input.scale < 1 and 104 <= after.input.zero_point <= 124
-
-
-def test_a_whole_mean_folds_exactly_even_at_padded_borders() -> None:
-    before = normalized([128] * 3, [127.5] * 3, [conv("c", "n")], c=F)
-    after = folded(before, tolerance=0.0)
-    assert kinds(after) == [Conv] and moved(before, after) < 1e-5
-    assert after.input == GraphInput("x", X, float(np.float32(1 / 127.5)), 128)
-    new, old = after.nodes[0], before.nodes[1]
-    assert isinstance(new, Conv) and isinstance(old, Conv)
-    np.testing.assert_array_equal(new.weight, old.weight)
-    assert fold_normalization.cost(before) == fold_normalization.BorderCost(
-        pytest.approx(0, abs=1e-4), pytest.approx(0, abs=1e-4), 0.0, 0.0
-    )
-
-
-def test_mean_127_5_by_hand() -> None:
-    """Zero point 128, shift 0.5 / 127.5; a window at the border sees it on padded taps."""
-    layer = Conv(name="c", inputs=("n",), output="c", weight=np.ones((1, 3, 3, 3), np.float32),
-                 bias=np.zeros(1, np.float32), padding=(1, 1, 1, 1))  # fmt: skip
-    before = normalized([127.5] * 3, [127.5] * 3, [layer], c=(1, 1, SIZE, SIZE))
-    cost = fold_normalization.cost(before)
-    assert cost is not None and cost.shift == pytest.approx(0.5 / 127.5)
-    assert cost.convolution == pytest.approx(3 * 5 * 0.5 / 127.5)  # a corner: 5 taps of 9 outside
-    assert cost.logit == pytest.approx(cost.convolution, rel=1e-3)
-    loose, strict = folded(before, tolerance=1.0), folded(before)
-    assert kinds(loose) == [Conv] and kinds(strict) == [Normalize, Conv]
-    bias = loose.nodes[0]
-    assert isinstance(bias, Conv) and bias.bias[0] == pytest.approx(27 * 0.5 / 127.5)
-    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
-    picture = pixels(SIZE, SIZE)
-    results = [Evaluator(g, threads=1).run(picture)["c"] for g in (before, loose, strict)]
-    np.testing.assert_allclose(results[1][inside], results[0][inside], atol=2e-5)
-    assert np.abs(results[1] - results[0]).max() == pytest.approx(cost.convolution, rel=1e-3)
-    np.testing.assert_allclose(results[2], results[0], atol=2e-5)
-
-
-def test_where_the_border_costs_too_much_only_the_shift_stays() -> None:
-    before = normalized(*IMAGENET, [conv("c", "n")], c=F)
-    after = folded(before)
-    assert kinds(after) == [Normalize, Conv] and moved(before, after) < 1e-5
-    kept = after.nodes[0]
-    assert isinstance(kept, Normalize) and (kept.scale == 1).all()
-    wanted = (np.array(IMAGENET[0]) - after.input.zero_point) * after.input.scale
-    np.testing.assert_allclose(kept.mean, wanted, rtol=1e-5)
-
-
-def test_readers_other_than_convolutions() -> None:
-    """One scale for all goes into the input all the same; different ones stay as they are."""
-    pool = MaxPool(name="p", inputs=("n",), output="p", kernel=(2, 2), strides=(2, 2))
-    shape = (1, 3, SIZE // 2, SIZE // 2)
-    same = normalized([127.5] * 3, [127.5] * 3, [pool], p=shape)
-    after = folded(same)
-    assert kinds(after) == [Normalize, MaxPool] and moved(same, after) < 1e-6
-    whole = folded(normalized([128] * 3, [64] * 3, [pool], p=shape))
-    assert kinds(whole) == [MaxPool]
-    graph = normalized(*IMAGENET, [pool], p=shape)
-    assert fold_normalization.apply(graph) == (graph, False)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    mean=st.lists(st.floats(-20, 280), min_size=3, max_size=3),
-    std=st.lists(st.floats(0.5, 300), min_size=3, max_size=3),
-    padding=st.tuples(*[st.integers(0, 2)] * 4),
-    stride=st.integers(1, 3),
-    dilation=st.integers(1, 2),
-    seed=st.integers(0, 99),
-)
-def test_the_bound_at_the_border_is_exact(
-    mean: list[float],
-    std: list[float],
-    padding: tuple[int, int, int, int],
-    stride: int,
-    dilation: int,
-    seed: int,
-) -> None:
-    """Whatever the convolution: folding all moves its output by just the bound, else nothing."""
-    top, left, bottom, right = padding
-    reach = 2 * dilation
-    size = tuple((SIZE + p - reach - 1) // stride + 1 for p in (top + bottom, left + right))
-    layer = conv("c", "n", weight=normal(2, 3, 3, 3, seed=seed), padding=padding,
-                 strides=(stride, stride), dilations=(dilation, dilation))  # fmt: skip
-    before = normalized(mean, std, [layer], c=(1, 2, *size))
-    cost = fold_normalization.cost(before)
-    assert cost is not None
-    magnitude = float(np.abs(outputs(before)).max())
-    assert cost.logit == pytest.approx(cost.convolution, rel=1e-3, abs=1e-4 * magnitude)
-    assert moved(before, folded(before)) < 1e-4
 
 
 def test_a_pass_that_does_not_keep_its_word_is_caught() -> None:
