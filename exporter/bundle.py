@@ -105,6 +105,15 @@ class Bundle:
     def path(self, key: str) -> Path:
         return self.root / BY_KEY[key].path
 
+    def sha256(self, path: str) -> str | None:
+        """What the manifest says of one file, hex; None where it does not list it.
+
+        Args:
+            path: relative to the bundle, with '/'.
+        """
+        files = self.manifest.get("files", [])
+        return next((str(entry["sha256"]) for entry in files if entry.get("path") == path), None)
+
     @property
     def reference(self) -> Path:
         """The checkpoint or ONNX file that the bundle was made from."""

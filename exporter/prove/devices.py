@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,7 +115,7 @@ def parse(data: Any, bundle: Bundle) -> DeviceResult:
         replayed = fields.text(root, "golden_sha256", 64)
     recorded = golden.load(bundle)
     known = recorded.expected if recorded is not None else {}
-    fits = replayed in (None, _sha256(bundle, _GOLDEN))
+    fits = replayed in (None, bundle.sha256(_GOLDEN))
     artifacts = tuple(
         _artifact(fields.object_(entry, "artifacts[]"), bundle, known if fits else None)
         for entry in entries
@@ -312,9 +312,9 @@ def _row(
         status="not run",
         device=result.name,
     )
-    if entry.sha256 != _sha256(bundle, row.path):
+    if entry.sha256 != bundle.sha256(row.path):
         return replace(base, reason="the result is of another export")
-    if result.golden not in ("", _sha256(bundle, _GOLDEN)):
+    if result.golden not in ("", bundle.sha256(_GOLDEN)):
         return replace(base, reason="the result is of other golden images")
     if entry.status == "failed":
         return replace(base, status="failed", reason=entry.reason or "it did not run there")
@@ -337,11 +337,6 @@ def _row(
     metrics = comparison.metrics()
     checks = check(metrics, limits[row.precision], bundle.contract.activation)
     return judged(replace(metrics.put_into(base), versus=tally.result()), checks)
-
-
-def _sha256(bundle: Bundle, path: str) -> str | None:
-    files: Sequence[Mapping[str, Any]] = bundle.manifest.get("files", [])
-    return next((str(entry["sha256"]) for entry in files if entry.get("path") == path), None)
 
 
 def _about(device: Mapping[str, Any]) -> dict[str, str | float | bool]:
@@ -372,7 +367,7 @@ def _artifact(
     sha256 = fields.text(entry, "sha256", 64)
     answers: dict[str, Probabilities] = {}
     pixels: dict[str, str] = {}
-    if known is not None and sha256 == _sha256(bundle, BY_KEY[key].path):
+    if known is not None and sha256 == bundle.sha256(BY_KEY[key].path):
         images = entry.get("images")
         if not isinstance(images, list) or not (images or status == "failed"):
             why = "it is a list of golden images"

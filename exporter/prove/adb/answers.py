@@ -126,8 +126,7 @@ def result(
     ]
     if not artifacts:
         return None
-    digests = {entry["path"]: entry["sha256"] for entry in bundle.manifest["files"]}
-    golden = digests.get(f"{GOLDEN}/golden.json")
+    golden = bundle.sha256(f"{GOLDEN}/golden.json")
     ending = f", {bench.settings.delegate} over adb"
     name = f"{about.manufacturer} {about.model}".strip()[: devices.MAX_NAME - len(ending)] + ending
     return devices.parse(
@@ -155,10 +154,9 @@ def _artifact(
     pixels: Mapping[str, str],
     latency: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    digests = {entry["path"]: entry["sha256"] for entry in bundle.manifest["files"]}
     return {
         "key": key,
-        "sha256": digests.get(BY_KEY[key].path, "unknown"),
+        "sha256": bundle.sha256(BY_KEY[key].path) or "unknown",
         "status": "failed" if one.failure else "run",
         "reason": one.failure,
         "images": [
