@@ -114,8 +114,15 @@ def equalize(graph: Graph, seen: ChannelExtremes, factor: float = FACTOR) -> Equ
         scale = _scale(graph, members, seen, factor)
         if scale is not None:
             scales.update(dict.fromkeys(members, scale))
-    nodes = tuple(_rescaled(node, scales) for node in graph.nodes)
-    return Equalized(replace(graph, nodes=nodes), scales)
+    return Equalized(rescaled(graph, scales), scales)
+
+
+def rescaled(graph: Graph, scales: Mapping[str, Vector]) -> Graph:
+    """The graph whose tensors are those of `graph` times `scales`, float64 `[C]` by name.
+
+    Requires: scales that `equalize` gave for this graph.
+    """
+    return replace(graph, nodes=tuple(_rescaled(node, scales) for node in graph.nodes))
 
 
 def _classes(graph: Graph) -> Iterable[tuple[str, ...]]:

@@ -8,7 +8,7 @@ compensating rounding before that 22.2; on the equalized graph 23.8 (docs/quanti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,16 @@ Images = Callable[[], Iterable[Image]]
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """A plan, and the graph that it is for: the given one, or an equalized one."""
+    """A plan, and the graph that it is for: the given one, or an equalized one.
+
+    Attributes:
+        scales: by what each channel of a tensor was multiplied since the given graph,
+            float64 `[C]` by name; empty where the graph is the given one.
+    """
 
     graph: Graph
     plan: QuantizationPlan
+    scales: Mapping[str, Vector] = field(default_factory=dict)
 
 
 def quantize_fast(
@@ -74,7 +80,7 @@ def quantize(graph: Graph, images: Images, on_image: Callable[[], None] | None =
         other = measure(equalized.graph, images(), on_image)
         ranged = with_ranges(equalized.graph, other, plain.record["rule"])
         plan = _refined(equalized.graph, ranged, other, moments, equalized.scales)
-        found["equalized"] = Quantized(equalized.graph, plan)
+        found["equalized"] = Quantized(equalized.graph, plan, equalized.scales)
     return _better(graph, found, measured, plain, equalized, change)
 
 
