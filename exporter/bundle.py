@@ -37,6 +37,7 @@ class Format:
         runtime: which runtime of the proving wing opens it.
         extra: what the making of it needs beyond the core, or None.
         use: one line that tells a person what to do with the file.
+        usual: whether it is made where nothing else is asked for.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Format:
     runtime: str
     extra: str | None
     use: str
+    usual: bool = True
 
 
 FORMATS: tuple[Format, ...] = (
@@ -56,6 +58,14 @@ FORMATS: tuple[Format, ...] = (
            "Android GPU delegate; half the size"),
     Format("tflite-int8", "model_int8.tflite", "int8", "litert", None,
            "Android CPU: drop it into the app's assets; a quarter of the size"),
+    Format("tflite-mixed", "model_mixed.tflite", "int8", "litert", None,
+           "Android CPU: int8 with the layers that suffer most left in float", usual=False),
+    Format("tflite-int16", "model_int16.tflite", "int8", "litert", None,
+           "Android CPU: int8 weights, 16-bit activations; nearer to float, slower", usual=False),
+    Format("tflite-dynamic", "model_dynamic.tflite", "int8", "litert", None,
+           "Android CPU: int8 weights, activations quantized as they come", usual=False),
+    Format("tflite-int8-weights", "model_int8_weights.tflite", "int8", "litert", None,
+           "Android: int8 weights, float arithmetic; a quarter of the size", usual=False),
     Format("saved-model", "saved_model", "float32", "tensorflow", "tensorflow",
            "TensorFlow Serving and tf.lite.TFLiteConverter"),
     Format("coreml", "Model.mlpackage", "float16", "coreml", "coreml",
@@ -64,6 +74,8 @@ FORMATS: tuple[Format, ...] = (
            "iOS 16 and later, where exactness matters more than speed"),
     Format("coreml-int8", "Model_int8.mlpackage", "int8", "coreml", "coreml",
            "iOS 16 and later; int8 weights, a quarter of the size"),
+    Format("coreml-w8a8", "Model_w8a8.mlpackage", "int8", "coreml", "coreml",
+           "iOS 17 and later; int8 weights and activations, Neural Engine", usual=False),
     Format("mlmodel", "Model.mlmodel", "float32", "coreml", "coreml",
            "older iOS; the neuralnetwork format"),
 )  # fmt: skip

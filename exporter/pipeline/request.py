@@ -109,7 +109,7 @@ def choose_formats(
             )
     made, left_out = [], []
     for row in bundle.FORMATS:
-        if asked is not None and row.key not in asked and row.key != "onnx":
+        if row.key != "onnx" and not (row.usual if asked is None else row.key in asked):
             continue
         needs = _IMPORT_OF_EXTRA[row.extra] if row.extra else None
         if needs and not installed(needs):

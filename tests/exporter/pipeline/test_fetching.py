@@ -87,7 +87,7 @@ def test_every_runtime_that_asks_to_be_fetched_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The names in 'exporter fetch NAME' of the reports, of the command and of the shelf agree."""
-    from exporter.cli import Fetchable
+    from exporter.cli.options import Fetchable
     from exporter.prove.runtimes import registry
 
     assert {item.value for item in Fetchable} == set(fetching.FETCHERS)

@@ -1,0 +1,5 @@
+"""`python -m exporter.cli` is `exporter`."""
+
+from exporter.cli import main
+
+main()

@@ -1,0 +1,189 @@
+"""Commands that make something: a model, a bundle, an app's assets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exporter.cli.app import app
+from exporter.cli.options import (
+    Arch,
+    BundleDir,
+    Fetchable,
+    GateFlag,
+    Images,
+    Quantizer,
+    Seed,
+    Threads,
+)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A checkpoint, a state_dict (.pth) or an .onnx.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("dist"),
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Photographs for the int8 ranges; about 100 are used."),
+    ] = None,
+    calibration_limit: Annotated[int, typer.Option(min=1, help="How many of them.")] = 100,
+    images: Images = None,
+    images_limit: Annotated[int | None, typer.Option(min=1, help="How many of them.")] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats", help="E.g. onnx,tflite-int8,coreml,mlmodel; default: all possible."
+        ),
+    ] = None,
+    arch: Arch = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="Labels of a state_dict: a file, or 'imagenet'.")
+    ] = None,
+    contract: Annotated[
+        Path | None, typer.Option("--contract", help="contract.json of an ONNX file.")
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option("--width", help="Width multiplier of a state_dict.")
+    ] = None,
+    input_size: Annotated[
+        int | None, typer.Option("--input-size", help="Input size of a state_dict, in pixels.")
+    ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option("--resize", help="Resize the shorter side to this before the crop."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Below this probability: 'not sure'.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The model's name in the files.")
+    ] = None,
+    quantizer: Annotated[
+        Quantizer,
+        typer.Option("--quantizer", help="int8: 'fast' takes ranges only, seconds less."),
+    ] = Quantizer.default,
+    gate: GateFlag = None,
+    threads: Threads = 1,
+    runs: Annotated[
+        int | None,
+        typer.Option(min=0, help="Timed runs per artifact; default 50, none without images."),
+    ] = None,
+    evaluated: Annotated[
+        int, typer.Option(min=1, help="Images for files that are evaluated, not run (Core ML).")
+    ] = 8,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder of finished stages.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Make everything anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list, do nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace any folder at --out.")] = False,
+) -> None:
+    """Make a folder for a phone from MODEL and prove every file in it."""
+    from exporter.pipeline import summary
+    from exporter.pipeline.request import ExportRequest
+
+    store = None if no_cache else cache or out.resolve().parent / ".exporter-cache"
+    options = {"width_mult": width, "input_size": input_size}
+    request = ExportRequest(
+        model=model,
+        out=out,
+        formats=tuple(f.strip() for f in formats.split(",") if f.strip()) if formats else None,
+        architecture=arch,
+        labels=labels,
+        contract=contract,
+        calibration=calibration,
+        calibration_limit=calibration_limit,
+        images=images,
+        images_limit=images_limit,
+        options={key: value for key, value in options.items() if value is not None},
+        resize_shorter_side=resize,
+        threshold=threshold,
+        name=name,
+        force=force,
+        cache=store,
+        threads=threads,
+        latency_runs=(50 if images or calibration else 0) if runs is None else runs,
+        evaluated_limit=evaluated,
+        gates=tuple(gate or ()),
+        quantizer="fast" if quantizer is Quantizer.fast else "default",
+    )
+    if dry_run:
+        summary.show_plan(request)
+        return
+    raise typer.Exit(summary.run_and_show(request))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", help="The folder of the run: runs/NAME.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Photographs, one folder a class.")
+    ] = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Train on the built-in drawn snakes.")
+    ] = False,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="Validation images; else a split of --data.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Images to measure the result on.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="JSON with attributes; names as the folders.")
+    ] = None,
+    arch: Annotated[str, typer.Option("--arch")] = "mobilenet_v2",
+    weights: Annotated[
+        str, typer.Option("--weights", help="FILE, 'imagenet' (downloads) or 'none'.")
+    ] = "none",
+    width: Annotated[float | None, typer.Option("--width", help="Width multiplier.")] = None,
+    input_size: Annotated[int | None, typer.Option("--input-size", help="In pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=2)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")
+    ] = None,
+    seed: Seed = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run at --out stopped.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False,
+) -> None:
+    """Fine-tune a classifier on a folder of photographs, one folder a class."""
+    from exporter.pipeline import training
+
+    training.train(
+        out=out, data=data, synthetic=synthetic, validation=validation, test=test, labels=labels,
+        arch=arch, weights=weights, width=width, input_size=input_size, epochs=epochs,
+        batch_size=batch_size, learning_rate=learning_rate, seed=seed, resume=resume, force=force,
+    )  # fmt: skip
+
+
+@app.command()
+def android(
+    bundle: BundleDir,
+    to: Annotated[Path, typer.Option("--app", help="The app's project, or its module.")] = Path(
+        "android_demo"
+    ),
+    key: Annotated[
+        str, typer.Option("--format", help="tflite-int8, tflite-float16 or tflite-float32.")
+    ] = "tflite-int8",
+) -> None:
+    """Copy BUNDLE's model, contract and golden images into an Android app's assets."""
+    from exporter.pipeline import android as assets
+
+    assets.copy_and_show(bundle, to, key)
+
+
+@app.command()
+def fetch(
+    what: Annotated[
+        list[Fetchable], typer.Argument(help="'arm64': an emulated phone processor; 'browser'.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Also what is there already.")] = False,
+) -> None:
+    """Fetch a runtime that is no Python package, once, into your cache."""
+    from exporter.pipeline import fetching
+
+    fetching.fetch([item.value for item in what], anew=force)
