@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from exporter.bundle import Precision
 from exporter.convert.graph import Graph
+from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.targets.coreml.emitter import CoreMLError, Style
 from exporter.convert.targets.coreml.package import (
     CLASS_LABEL,
@@ -27,10 +28,12 @@ from exporter.convert.targets.input_scale import fold_input_scale
 from exporter.coremltools_shim import import_coremltools, quiet
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
 
-__all__ = ["DEFAULT_CARD", "CoreMLError", "ModelCard", "supported_kinds", "write"]
+__all__ = ["DEFAULT_CARD", "CoreMLError", "ModelCard", "supported_kinds", "write", "write_w8a8"]
 
 # coremltools names the dictionary of an ML program after the class label
 _LIBRARY_NAME = f"{CLASS_LABEL}_probs"
+_TENSOR = "probability_values"  # of an ML program; the dictionary is 'probabilities'
+Arithmetic = Literal["float16", "float32"]
 
 
 def write(
@@ -59,11 +62,59 @@ def write(
         MissingExtraError: coremltools is not installed.
     """
     path = Path(path)
-    style = _style(path, precision)
+    _write(fold_input_scale(graph), contract, path, _style(path, precision), card)
+
+
+def write_w8a8(
+    graph: Graph,
+    contract: Contract,
+    path: Path,
+    plan: QuantizationPlan,
+    card: ModelCard = DEFAULT_CARD,
+    arithmetic: Arithmetic = "float16",
+) -> None:
+    """Write an ML program with int8 weights and int8 activations, for iOS 17 and later.
+
+    Inputs and outputs are those of `write`. Every tensor that the plan rounds is followed
+    by a `quantize` and a `dequantize`; see `w8a8.py`.
+
+    Args:
+        graph: the one that the plan is for, equalized where the quantizer did so.
+        contract: labels, activation and preprocessing, stored inside the file.
+        path: ends in .mlpackage; whatever is there is replaced.
+        plan: what the quantizer decided.
+        card: author, version and licence for Xcode.
+        arithmetic: the type of numbers between the integers. The Neural Engine has no
+            float32; with it the file holds the plan's scales and biases to the last bit.
+
+    Raises:
+        CoreMLError: a suffix other than .mlpackage, operators that Core ML cannot say,
+            labels that do not match the head, a scale, weight or bias beyond float16.
+        MissingExtraError: coremltools is not installed.
+    """
+    path = Path(path)
+    if path.suffix != ".mlpackage":
+        raise CoreMLError(
+            f"{path.name} cannot hold int8 activations.",
+            "only an ML program has the operators for it",
+            "name it .mlpackage",
+        )
+    style = Style(arithmetic, output=_TENSOR, w8a8=True)
+    _write(graph, contract, path, style, card, plan)
+
+
+def _write(
+    graph: Graph,
+    contract: Contract,
+    path: Path,
+    style: Style,
+    card: ModelCard,
+    plan: QuantizationPlan | None = None,
+) -> None:
     _check(graph, contract)
     ct = import_coremltools("Writing a Core ML file")
     with quiet(), tempfile.TemporaryDirectory() as scratch:
-        program = build_program(ct, fold_input_scale(graph), style)
+        program = build_program(ct, graph, style, plan)
         spec, weights = _serialize(ct, program, contract, style, Path(scratch))
         describe(spec, contract, card, style)
         if style.neural_network:
@@ -80,7 +131,7 @@ def _style(path: Path, precision: Precision) -> Style:
             "name it .mlpackage (iOS 16) or .mlmodel (older iOS)",
         )
     if path.suffix == ".mlpackage":
-        return Style(precision, output="probability_values")
+        return Style(precision, output=_TENSOR)
     if precision != "float32":
         raise CoreMLError(
             f"{path.name} cannot be written in {precision}.",
@@ -134,7 +185,7 @@ def _serialize(
             predicted_feature_name=CLASS_LABEL,
             predicted_probabilities_output=style.output,
         ),
-        minimum_deployment_target=ct.target.iOS13 if style.neural_network else ct.target.iOS16,
+        minimum_deployment_target=ct.target[style.target],
         compute_precision=None if style.neural_network else ct.precision.FLOAT32,
         pass_pipeline=ct.PassPipeline.EMPTY,
         skip_model_load=True,

@@ -67,11 +67,26 @@ class Style:
         precision: see the module's docstring.
         neural_network: the older format: operators of iOS 13 only, float32.
         output: what the tensor of probabilities is called.
+        w8a8: weights and activations are int8 (`w8a8.py`); `precision` is then that of
+            the arithmetic between them.
     """
 
     precision: Precision
     neural_network: bool = False
     output: str = "probabilities"
+    w8a8: bool = False
+
+    @property
+    def target(self) -> str:
+        """The oldest system that opens the file, as coremltools names it."""
+        if self.neural_network:
+            return "iOS13"
+        return "iOS17" if self.w8a8 else "iOS16"
+
+    @property
+    def stored(self) -> Precision:
+        """The precision that the file's metadata state."""
+        return "int8" if self.w8a8 else self.precision
 
 
 class Emitter:

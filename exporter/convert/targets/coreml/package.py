@@ -47,14 +47,14 @@ def describe(spec: Any, contract: Contract, card: ModelCard, style: Style) -> No
     meta = spec.description.metadata
     many = len(contract.labels)
     meta.shortDescription = (
-        f"{contract.name}: which of {many} classes a photograph shows ({style.precision})."
+        f"{contract.name}: which of {many} classes a photograph shows ({_said(style)})."
     )
     meta.author, meta.versionString, meta.license = card.author, card.version, card.license
     meta.userDefined.pop(_CONVERSION_DATE, None)
     meta.userDefined[_PREVIEW] = "imageClassifier"
     meta.userDefined["contract"] = contract.dumps()
     meta.userDefined["label_hash"] = contract.label_hash
-    meta.userDefined["precision"] = style.precision
+    meta.userDefined["precision"] = style.stored
 
     rule = contract.preprocessing
     exif = "EXIF orientation applied, " if rule.exif == "apply" else ""
@@ -69,6 +69,10 @@ def describe(spec: Any, contract: Contract, card: ModelCard, style: Style) -> No
     }
     for feature in (*spec.description.input, *spec.description.output):
         feature.shortDescription = told[feature.name]
+
+
+def _said(style: Style) -> str:
+    return "int8 weights and activations" if style.w8a8 else style.precision
 
 
 def write_mlmodel(spec: Any, path: Path) -> None:

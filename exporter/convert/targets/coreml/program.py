@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.convert.graph import Graph, Node
+from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.targets.coreml import nodes as _nodes  # noqa: F401 - fills the registry
 from exporter.convert.targets.coreml.emitter import EMITTERS, CoreMLError, Emitter, Style
 from models.contract import INPUT_NAME
@@ -15,13 +16,14 @@ def supported_kinds() -> frozenset[type[Node]]:
     return frozenset(EMITTERS)
 
 
-def build_program(ct: Any, graph: Graph, style: Style) -> Any:
+def build_program(ct: Any, graph: Graph, style: Style, plan: QuantizationPlan | None = None) -> Any:
     """Write the graph as a MIL program.
 
     Args:
         ct: the coremltools module.
         graph: what to write.
         style: how.
+        plan: how the graph's tensors are rounded, for W8A8.
 
     Returns:
         A `coremltools.converters.mil.Program` with the input `image` (float32
@@ -41,10 +43,17 @@ def build_program(ct: Any, graph: Graph, style: Style) -> Any:
         )
     from coremltools.converters.mil.mil import Builder, Function, Program
 
-    opset = ct.target.iOS13 if style.neural_network else ct.target.iOS16
+    opset = ct.target[style.target]
     pixels = {INPUT_NAME: Builder.placeholder(shape=graph.input.shape, name=INPUT_NAME)}
     with Function(pixels, opset_version=opset) as function:
-        result = Emitter(Builder, graph, style, function.inputs[INPUT_NAME]).run()
+        image = function.inputs[INPUT_NAME]
+        if plan is None:
+            emitter = Emitter(Builder, graph, style, image)
+        else:
+            from exporter.convert.targets.coreml.w8a8 import QuantizingEmitter
+
+            emitter = QuantizingEmitter(Builder, graph, style, image, plan)
+        result = emitter.run()
         function.set_outputs([result])
     program = Program()
     program.add_function("main", function)

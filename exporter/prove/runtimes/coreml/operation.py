@@ -57,7 +57,7 @@ class Operation:
 
     Attributes:
         operands: names of the tensors that the handler asked for, in that order.
-        result: element type of the result; that of the first float operand unless
+        result: element type of the result; that of the first operand unless
             the handler says otherwise.
     """
 
@@ -85,15 +85,15 @@ class Operation:
     def has(self, name: str) -> bool:
         return name in self._inputs or name in self._attributes
 
-    def tensor(self, name: str) -> TensorType:
-        """Declare one float operand, to be handed to the compute function."""
-        found = self.tensors(name)
+    def tensor(self, name: str, dtypes: tuple[str, ...] = FLOATS) -> TensorType:
+        """Declare one operand, float unless told otherwise, for the compute function."""
+        found = self.tensors(name, dtypes)
         if len(found) != 1:
             raise self.error(f"its input {name!r} has {len(found)} tensors")
         return found[0]
 
-    def tensors(self, name: str) -> list[TensorType]:
-        """Declare a list of float operands of one element type."""
+    def tensors(self, name: str, dtypes: tuple[str, ...] = FLOATS) -> list[TensorType]:
+        """Declare a list of operands of one element type, one of those given."""
         self._asked.add(name)
         if name not in self._inputs:
             raise self.error(f"it lacks the input {name!r}")
@@ -104,8 +104,9 @@ class Operation:
             if binding.name not in self._types:
                 raise self.error(f"it reads {binding.name!r}, which nothing before it has made")
             kind = self._types[binding.name]
-            if kind.dtype not in FLOATS:
-                raise self.error(f"its input {name!r} is {kind}, not a float tensor")
+            if kind.dtype not in dtypes:
+                wanted = "float" if dtypes is FLOATS else " or ".join(dtypes)
+                raise self.error(f"its input {name!r} is {kind}, not a {wanted} tensor")
             if self.result is None:
                 self.result = kind.dtype
             elif self.result != kind.dtype:

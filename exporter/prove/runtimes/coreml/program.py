@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.prove.runtimes.coreml import program_constexpr, program_ops
+from exporter.prove.runtimes.coreml import program_constexpr, program_ops, program_quantize
 from exporter.prove.runtimes.coreml.description import Description
 from exporter.prove.runtimes.coreml.errors import CoreMLFileError
 from exporter.prove.runtimes.coreml.kernels import Array
@@ -38,7 +38,11 @@ from exporter.prove.runtimes.coreml.values import (
     to_precision,
 )
 
-OPERATION_MODULES = (program_ops, program_constexpr)  # importing them fills HANDLERS
+OPERATION_MODULES = (
+    program_ops,
+    program_constexpr,
+    program_quantize,
+)  # importing them fills HANDLERS
 _FUNCTION = "main"
 _PROGRAM_NOTES = {"buildInfo"}  # says who wrote the file, changes nothing
 _SELECTING = frozenset(  # they give values that they were given, so there is nothing to round
