@@ -109,7 +109,7 @@ def _side_by_side(
     body.initializer.extend(reference.graph.initializer)
     _replace_nodes(body, _corrected(merged, {_raw(node): node for node in layers}))
     _add_median_constants(body, images)
-    insert_rounding(model, plan, {pixels})
+    insert_rounding(model, plan, {pixels}, graph)
     del body.output[:]
     body.output.extend(
         helper.make_tensor_value_info(_shift(node), onnx.TensorProto.FLOAT, None) for node in layers

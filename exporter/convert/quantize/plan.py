@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +44,30 @@ class QuantizationPlan:
         weights: by node name, for every Conv and Dense.
         constants: int8 values and scale of constant operands, by name.
         record: how it was done (rule per tensor, image count ...), for the manifest.
+        float_nodes: names of nodes that compute in float. What they make is float32;
+            where an int8 node reads it, it is rounded to its entry in `activations`.
+            Their weights are the graph's, their biases those of `weights`.
+        dynamic_nodes: those of the float nodes (Conv without groups, Dense) whose
+            weights stay int8: the runtime quantizes what they read, image by image.
+        dequantized_nodes: those of the float nodes (Conv, Dense) whose weights are
+            stored as int8 and turned into float before they are used.
+        activation_type: what `activations` are for; int16 ones are symmetric, in
+            [-32767, 32767], and biases then have 64 bits.
     """
 
     activations: Mapping[str, Affine]
     weights: Mapping[str, QuantizedWeights]
     constants: Mapping[str, tuple[npt.NDArray[np.int8], Affine]] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+    float_nodes: frozenset[str] = frozenset()
+    dynamic_nodes: frozenset[str] = frozenset()
+    dequantized_nodes: frozenset[str] = frozenset()
+    activation_type: Literal["int8", "int16"] = "int8"
+
+    def keeps_int8_weights(self, node: str) -> bool:
+        """Whether a node's weights are stored as integers, whatever it computes in."""
+        return (
+            node not in self.float_nodes
+            or node in self.dynamic_nodes
+            or node in self.dequantized_nodes
+        )

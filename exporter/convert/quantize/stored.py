@@ -19,6 +19,7 @@ from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWe
 from exporter.convert.quantize.quantize import Quantized
 
 ARRAYS, NOTES = "plan.npz", "plan.json"
+_NODE_SETS = ("float_nodes", "dynamic_nodes", "dequantized_nodes")
 
 
 def save(quantized: Quantized, folder: Path) -> None:
@@ -39,6 +40,8 @@ def save(quantized: Quantized, folder: Path) -> None:
         "constants": {name: _pair(affine) for name, (_, affine) in plan.constants.items()},
         "scales": list(quantized.scales),
         "record": plan.record,
+        **{kind: sorted(getattr(plan, kind)) for kind in _NODE_SETS},
+        "activation_type": plan.activation_type,
     }
     with (folder / ARRAYS).open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -67,7 +70,14 @@ def load(graph: Graph, folder: Path) -> Quantized:
     activations: Mapping[str, Affine] = {
         name: Affine(*pair) for name, pair in notes["activations"].items()
     }
-    plan = QuantizationPlan(activations, weights, constants, notes["record"])
+    plan = QuantizationPlan(
+        activations,
+        weights,
+        constants,
+        notes["record"],
+        **{kind: frozenset(notes.get(kind, ())) for kind in _NODE_SETS},
+        activation_type=notes.get("activation_type", "int8"),
+    )
     return Quantized(rescaled(graph, scales) if scales else graph, plan, scales)
 
 

@@ -23,6 +23,8 @@ _TYPES: dict[np.dtype[Any], int] = {
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.uint8): schema.TensorType.UINT8,
     np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.int16): schema.TensorType.INT16,
+    np.dtype(np.int64): schema.TensorType.INT64,
 }
 _SCHEMA_VERSION = 3
 _IDENTIFIER = b"TFL3"
@@ -174,10 +176,11 @@ class FlatModel:
             rescale = float(
                 read[0].quantization.scale[0] * read[1].quantization.scale[0] / made.scale[0]
             )
-        weight = read[1].quantization if len(read) > 1 else None
+        weight = read[min(1, len(read) - 1)].quantization
         return versions.Signature(
             kind,
             tuple(tensor.type for tensor in read),
+            output=self._tensors[outputs[0]].type,
             grouped=grouped,
             dilated=dilations != (1, 1),
             per_channel=weight is not None and len(weight.scale) > 1,

@@ -20,6 +20,8 @@ def _binary(kind: int, options_class: Callable[[], Any]) -> Callable[[Any, Lower
         if kind != Op.MUL:
             _check_scales(node, operands, to)
         options = options_class()
+        if to.is_int16 and kind != Op.MUL:
+            options.potScaleInt16 = False  # scales are no powers of two
         options.fusedActivationFunction = fused(node)
         to.op(kind, operands, to.make(node), options)
 

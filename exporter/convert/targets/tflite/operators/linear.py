@@ -66,6 +66,7 @@ def _dense(node: Dense, to: Lowering) -> None:
         raise Refusal("its input is not flat; run the pass that flattens in NHWC order")
     weight, bias = to.weights(node, source, False)
     options = schema.FullyConnectedOptionsT()
+    options.asymmetricQuantizeInputs = to.is_dynamic(node)
     options.fusedActivationFunction = fused(node)
     to.op(Op.FULLY_CONNECTED, [source, weight, bias], to.make(node), options)
 
