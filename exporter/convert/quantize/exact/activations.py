@@ -1,0 +1,80 @@
+"""Activations that stand on their own: what each of the 256 levels becomes is a table."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.convert.graph import Fused, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Silu
+from exporter.convert.quantize.exact.elementwise import added, multiplied
+from exporter.convert.quantize.exact.fixed_point import (
+    hard_swish_table,
+    integers,
+    relu_table,
+    to_int8,
+)
+from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
+from exporter.convert.quantize.groups import SIGMOID
+from exporter.convert.quantize.plan import Affine
+
+_RELU6 = Affine(6.0 / 255, -128)
+_INT8_MAX = 127
+
+
+@simulates(Relu)
+def _relu(node: Relu, to: Writer) -> Steps:
+    source, made = to.read(node), to.affine(node)
+    return to.looked_up(source, relu_table(source.affine, made, None), made)
+
+
+@simulates(Relu6)
+def _relu6(node: Relu6, to: Writer) -> Steps:
+    source, made = to.read(node), to.affine(node)
+    return to.looked_up(source, relu_table(source.affine, made, 6.0), made)
+
+
+@simulates(HardSwish)
+def _hard_swish(node: HardSwish, to: Writer) -> Steps:
+    source, made = to.read(node), to.affine(node)
+    return to.looked_up(source, hard_swish_table(source.affine, made), made)
+
+
+@simulates(Sigmoid)
+def _sigmoid(node: Sigmoid, to: Writer) -> Steps:
+    """LOGISTIC to 1/256, then QUANTIZE where the plan has another scale."""
+    return to.requantized(_logistic(to.read(node), to), to.affine(node))
+
+
+@simulates(Silu)
+def _silu(node: Silu, to: Writer) -> Steps:
+    """LOGISTIC and MUL."""
+    source = to.read(node)
+    return multiplied(source, _logistic(source, to), to.affine(node), Fused.NONE, to)
+
+
+@simulates(HardSigmoid)
+def _hard_sigmoid(node: HardSigmoid, to: Writer) -> Steps:
+    """ADD of 3 with a fused RELU6, then MUL by 1/6."""
+    shifted = added(to.read(node), _scalar(3.0, to), 1, _RELU6, Fused.RELU6, to)
+    return multiplied(shifted, _scalar(1.0 / 6.0, to), to.affine(node), Fused.NONE, to)
+
+
+def _scalar(value: float, to: Writer) -> Steps:
+    """A positive number as the largest level."""
+    return Steps(to.constant(float(_INT8_MAX)), Affine(value / _INT8_MAX, 0))
+
+
+def _logistic(source: Steps, to: Writer) -> Steps:
+    return to.looked_up(source, logistic_table(source.affine), SIGMOID)
+
+
+def logistic_table(source: Affine) -> npt.NDArray[np.int8]:
+    """LOGISTIC: what each level becomes at scale 1/256 and zero point -128, int8 `[256]`.
+
+    XNNPACK's reference kernel: the exponential in float64, the rest in float32, rounded
+    half away from zero.
+    """
+    values = (integers() - source.zero_point).astype(np.float32) * np.float32(source.scale)
+    power = np.exp(np.clip(values.astype(np.float64), -100.0, 100.0))
+    share = (power / (1 + power)).astype(np.float32)
+    return to_int8(np.floor(share.astype(np.float64) * 256 + 0.5).astype(np.int64) - 128)

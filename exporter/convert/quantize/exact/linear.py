@@ -1,0 +1,126 @@
+"""Conv, Dense, and what the writer turns into a 1x1 depthwise convolution.
+
+XNNPACK's `qs8_qc8w` kernels: an int32 sum of products, times a float32 factor per output
+channel, rounded half to even. The sum is taken in float32, which is exact while no partial
+sum exceeds 2^24; a layer where one could is cut into parts that are added in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+from exporter.convert.graph import BatchNorm, Conv, Dense, Fused, Node, Normalize
+from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
+from exporter.convert.quantize.plan import Affine, QuantizedWeights
+
+Doubles = npt.NDArray[np.float64]
+Weight = npt.NDArray[np.int8]
+Product = Callable[[list[str]], str]
+EXACT = 2**24  # up to here float32 holds every whole number
+_INT8_MAX = 127
+_BIAS_LIMIT = float(1 << 30)
+
+
+@simulates(Conv)
+def _conv(node: Conv, to: Writer) -> Steps:
+    source, weights = to.read(node), to.plan.weights[node.name]
+
+    def product(inputs: list[str]) -> str:
+        return to.op(
+            "Conv",
+            inputs,
+            strides=list(node.strides),
+            pads=list(node.padding),
+            dilations=list(node.dilations),
+            group=node.groups,
+        )
+
+    total = _sum(source, weights, product, to)
+    return _requantized(total, source, weights, to.affine(node), node.fused, to)
+
+
+@simulates(Dense)
+def _dense(node: Dense, to: Writer) -> Steps:
+    source, weights = to.read(node), to.plan.weights[node.name]
+    total = _sum(source, weights, lambda inputs: to.op("Gemm", inputs, transB=1), to)
+    return _requantized(total, source, weights, to.affine(node), node.fused, to)
+
+
+@simulates(Normalize)
+def _normalize(node: Normalize, to: Writer) -> Steps:
+    scale = node.scale.astype(np.float64)
+    return _per_channel(node, scale, -node.mean.astype(np.float64) * scale, to)
+
+
+@simulates(BatchNorm)
+def _batch_norm(node: BatchNorm, to: Writer) -> Steps:
+    return _per_channel(node, node.scale.astype(np.float64), node.shift.astype(np.float64), to)
+
+
+def _per_channel(node: Node, scale: Doubles, shift: Doubles, to: Writer) -> Steps:
+    source = to.read(node)
+    weights = per_channel_weights(scale, shift, source.affine)
+    channels = len(scale)
+    total = _sum(source, weights, lambda inputs: to.op("Conv", inputs, group=channels), to)
+    return _requantized(total, source, weights, to.affine(node), Fused.NONE, to)
+
+
+def per_channel_weights(scale: Doubles, shift: Doubles, source: Affine) -> QuantizedWeights:
+    """`x * scale[c] + shift[c]` as a 1x1 depthwise convolution, values `[C, 1, 1, 1]`."""
+    step_in = float(np.float32(source.scale))
+    steps = np.maximum(np.abs(scale) / _INT8_MAX, np.abs(shift) / (step_in * _BIAS_LIMIT))
+    steps = np.maximum(steps, np.finfo(np.float32).tiny * 2**20).astype(np.float32)
+    values = np.round(scale / steps).astype(np.int8).reshape(-1, 1, 1, 1)
+    bias = np.round(shift / (step_in * steps.astype(np.float64))).astype(np.int32)
+    return QuantizedWeights(values, steps, bias)
+
+
+def _sum(source: Steps, weights: QuantizedWeights, product: Product, to: Writer) -> str:
+    """The int32 sum of products and bias as the float32 that the kernel converts it to."""
+    parts = exact_parts(weights.values, source)
+    bias = weights.bias.astype(np.int64)
+    if len(parts) == 1 and (_largest_sum(parts[0], source) + np.abs(bias) <= EXACT).all():
+        return product([source.name, to.constant(parts[0]), to.constant(bias)])
+    shape = (1, -1) + (1,) * (weights.values.ndim - 2)
+    total = to.constant(bias.reshape(shape), np.float64)
+    for part in parts:
+        made = product([source.name, to.constant(part)])
+        total = to.op("Add", [total, to.cast(made, TensorProto.DOUBLE)])
+    return to.cast(total, TensorProto.FLOAT)
+
+
+def exact_parts(values: Weight, source: Steps) -> list[Weight]:
+    """The weights as a sum of weights whose products float32 adds up exactly."""
+    rows = values.reshape(len(values), -1)
+    for count in range(1, rows.shape[1] + 1):
+        position = np.arange(rows.shape[1]) * count // rows.shape[1]
+        parts = [np.where(position == part, rows, 0) for part in range(count)]
+        if all((_largest_sum(part, source) <= EXACT).all() for part in parts):
+            return [part.astype(np.int8).reshape(values.shape) for part in parts]
+    raise AssertionError("a single product is at most 255 * 127")
+
+
+def _largest_sum(values: Weight, source: Steps) -> npt.NDArray[np.int64]:
+    """By output channel, the largest magnitude that any partial sum of products can have."""
+    rows = values.reshape(len(values), -1).astype(np.int64)
+    up = np.maximum(rows * source.low, rows * source.high).sum(axis=1)
+    down = np.minimum(rows * source.low, rows * source.high).sum(axis=1)
+    return np.asarray(np.maximum(up, -down), np.int64)
+
+
+def _requantized(
+    total: str,
+    source: Steps,
+    weights: QuantizedWeights,
+    made: Affine,
+    fused: Fused,
+    to: Writer,
+) -> Steps:
+    scales = np.asarray(weights.scales, np.float32)
+    factors = np.float32(source.affine.scale) * scales / np.float32(made.scale)
+    shape = (1, -1) + (1,) * (weights.values.ndim - 2)
+    return to.rounded(to.op("Mul", [total, to.constant(factors.reshape(shape))]), made, fused)

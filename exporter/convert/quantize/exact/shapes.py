@@ -1,0 +1,105 @@
+"""Pooling, padding, concatenation and reshaping."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+from exporter.convert.graph import (
+    AveragePool,
+    Concat,
+    GlobalAveragePool,
+    MaxPool,
+    Pad,
+    Reshape,
+)
+from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
+
+
+@simulates(MaxPool)
+def _max_pool(node: MaxPool, to: Writer) -> Steps:
+    source = to.read(node)
+    made = to.op(
+        "MaxPool",
+        [source.name],
+        kernel_shape=list(node.kernel),
+        strides=list(node.strides),
+        pads=list(node.padding),
+    )
+    return to.requantized(Steps(made, source.affine), to.affine(node))
+
+
+@simulates(AveragePool)
+def _average_pool(node: AveragePool, to: Writer) -> Steps:
+    """TFLite's own kernel: the mean of the levels, not of the steps; half away from zero."""
+    source = to.read(node)
+    channels, height, width = to.graph.shapes[node.inputs[0]][1:]
+    ones = to.constant(np.ones((channels, 1, *node.kernel)))
+    counts = _window_counts(node, height, width)
+    total = to.op(
+        "Conv",
+        [source.name, ones],
+        strides=list(node.strides),
+        pads=list(node.padding),
+        group=channels,
+    )
+    levels = to.op("Add", [total, to.constant(counts * source.affine.zero_point)])
+    magnitude = to.op("Add", [to.op("Abs", [levels]), to.constant(counts // 2)])
+    divided = to.op("Div", [to.cast(magnitude, TensorProto.DOUBLE), to.constant(counts, "f8")])
+    whole = to.cast(to.op("Floor", [divided]), TensorProto.FLOAT)
+    mean = to.op("Mul", [to.op("Sign", [levels]), whole])
+    steps = to.op("Sub", [mean, to.constant(float(source.affine.zero_point))])
+    return to.requantized(to.rounded(steps, source.affine), to.affine(node))
+
+
+def _window_counts(node: AveragePool, height: int, width: int) -> npt.NDArray[np.int64]:
+    """How many pixels each window's mean is over, int64 `[1, 1, H, W]` of the output."""
+    counts = []
+    for axis, size in enumerate((height, width)):
+        before, after = node.padding[axis], node.padding[axis + 2]
+        inside = np.ones(size, np.int64)
+        edge = 1 if node.include_padding else 0
+        padded = np.pad(inside, (before, after), constant_values=edge)
+        starts = range(0, len(padded) - node.kernel[axis] + 1, node.strides[axis])
+        counts.append([padded[start : start + node.kernel[axis]].sum() for start in starts])
+    return np.outer(*counts)[None, None]
+
+
+@simulates(GlobalAveragePool)
+def _global_average_pool(node: GlobalAveragePool, to: Writer) -> Steps:
+    """MEAN: XNNPACK's sum of steps, times a float32, half to even."""
+    source, made = to.read(node), to.affine(node)
+    height, width = to.graph.shapes[node.inputs[0]][2:]
+    axes = to.constant([2, 3], np.int64)
+    total = to.op("ReduceSum", [source.name, axes], keepdims=int(node.keep_dims))
+    ratio = np.float32(source.affine.scale) / np.float32(made.scale)
+    factor = ratio / np.float32(height * width)
+    return to.rounded(to.op("Mul", [total, to.constant(factor)]), made)
+
+
+@simulates(Pad)
+def _pad(node: Pad, to: Writer) -> Steps:
+    source = to.read(node)
+    top, left, bottom, right = node.padding
+    pads = to.constant([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    filling = to.constant(float(round(node.value / source.affine.scale)))
+    made = to.op("Pad", [source.name, pads, filling])
+    return to.requantized(Steps(made, source.affine), to.affine(node))
+
+
+@simulates(Concat)
+def _concat(node: Concat, to: Writer) -> Steps:
+    made = to.affine(node)
+    parts = [to.requantized(to.read(node, position), made) for position in range(len(node.inputs))]
+    return Steps(to.op("Concat", [part.name for part in parts], axis=node.axis), made)
+
+
+@simulates(Reshape)
+def _reshape(node: Reshape, to: Writer) -> Steps:
+    source = to.read(node)
+    name = source.name
+    if node.channels_last:
+        name = to.op("Transpose", [name], perm=[0, 2, 3, 1])
+    made = to.op("Flatten", [name], axis=1)
+    return to.requantized(Steps(made, source.affine), to.affine(node))
