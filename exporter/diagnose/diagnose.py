@@ -11,7 +11,8 @@ For each image and each operator of the int8 file:
     c - f = (b(q) - b(x)) + (b(x) - f) + (clip(b(q)) - b(q)) + (c - clip(b(q)))
               input          weights       clipping            rounding
 
-all divided by the equalization's scale, so that they are in the float network's terms.
+all divided by the equalization's scale, so that they are in the float network's terms. Where
+equalized values exceed a fused ReLU6's cap, what the cap takes off counts as clipping.
 """
 
 from __future__ import annotations
@@ -221,11 +222,12 @@ class _Watch:
         else:
             before, after = isolated.at_exact[index], self._cut_float.get(index)
         held = np.clip(after, tensor.low, tensor.high) if tensor.int8 else after
+        capped = scaled if operator.cap is None else np.minimum(scaled, np.float32(operator.cap))
         return {
             "input": after - before,
-            "weights": before - scaled,
+            "weights": before - capped,
             "rounding": made - held,
-            "clipping": held - after,
+            "clipping": (held - after) + (capped - scaled),
         }
 
     def _has_inputs(self, operator: Operator) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from exporter import __version__
 from exporter.diagnose import svg
+from exporter.diagnose.counterparts import MOVERS
 from exporter.diagnose.findings import percent
 from exporter.diagnose.results import PARTS, Flip, Layer, QuantizeReport, shares, worst
 from exporter.diagnose.tally import BINS
@@ -91,17 +92,15 @@ def decibel(value: float | None) -> str:
 
 
 def _curves(layers: tuple[Layer, ...]) -> Any:
-    compared = [layer for layer in layers if layer.accumulated_snr_db is not None]
-
     def shown(value: float | None) -> float | None:
         return None if value is None or value >= EXACT_DB else value
 
     lines = [
-        svg.Curve([shown(layer.own_snr_db) for layer in compared], "own"),
-        svg.Curve([shown(layer.same_input_snr_db) for layer in compared], "same"),
-        svg.Curve([layer.accumulated_snr_db for layer in compared], "accumulated"),
+        svg.Curve([shown(layer.own_snr_db) for layer in layers], "own"),
+        svg.Curve([shown(layer.same_input_snr_db) for layer in layers], "same"),
+        svg.Curve([layer.accumulated_snr_db for layer in layers], "accumulated"),
     ]
-    names = [layer.tensor for layer in compared]
+    names = [layer.tensor for layer in layers]
     return svg.curves(lines, names, "SNR of each layer's result in dB, in the file's order")
 
 
@@ -132,7 +131,11 @@ def _histogram(layer: Layer) -> Any:
 
 
 def _saturated(layers: tuple[Layer, ...]) -> Any:
-    found = [(layer.range.saturated or 0.0, layer) for layer in layers if layer.range is not None]
+    found = [
+        (layer.range.saturated or 0.0, layer)
+        for layer in layers
+        if layer.range is not None and layer.kind not in MOVERS
+    ]
     found = sorted((pair for pair in found if pair[0]), key=lambda pair: -pair[0])[:SHOWN]
     rows = [
         (svg.title_of(layer), layer.range.below or 0.0, layer.range.above or 0.0, percent(share))
@@ -148,7 +151,7 @@ def _channels(layers: tuple[Layer, ...]) -> list[Layer]:
         layer
         for layer in layers
         if layer.channels is not None
-        and layer.kind not in ("PAD", "RESHAPE")
+        and layer.kind not in MOVERS
         and (layer.channels.zero or layer.channels.constant or layer.channels.lost
              or layer.channels.narrow)
     ]  # fmt: skip

@@ -18,7 +18,7 @@ class Noise:
         weights: of its weights' rounding (and, in the first layer, of folding the
             normalization into them).
         rounding: of its output's rounding to the int8 grid.
-        clipping: of values beyond the int8 range.
+        clipping: of values beyond the int8 range or, once equalized, beyond a ReLU6's cap.
     """
 
     input: float

@@ -27,7 +27,11 @@ class Curve:
 
 
 def curves(lines: Sequence[Curve], names: Sequence[str], title: str) -> Markup:
-    """dB over the layers, in the file's order."""
+    """dB over the layers.
+
+    Args:
+        names: of the layers, in the file's order.
+    """
     left, bottom, height = 44, 34, 260
     found = [min(v, _TOP_DB) for line in lines for v in line.values if v is not None]
     if not found:
@@ -49,9 +53,9 @@ def curves(lines: Sequence[Curve], names: Sequence[str], title: str) -> Markup:
         at = low + index * step
         parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH}" y1="{y(at)}" y2="{y(at)}"/>')
         parts.append(_text("tick", left - 6, y(at) + 5, f"{at:g}", "end"))
-    for place in range(0, len(names), max(1, round(nice_step(len(names), 7)))):
+    for place in range(0, round(0.94 * len(names)), max(1, round(nice_step(len(names), 7)))):
         parts.append(_text("tick", x(place), height - 14, str(place), "middle"))
-    parts.append(_text("tick", _WIDTH, height - 1, "layer", "end"))
+    parts.append(_text("tick", _WIDTH, height - 14, "layer", "end"))
     for line in lines:
         points = [(x(i), y(v)) if v is not None else None for i, v in enumerate(line.values)]
         parts.append(f'<path class="line {escape(line.kind)}" d="{_path(points)}"/>')

@@ -48,7 +48,8 @@ def _layers(report: QuantizeReport) -> Table:
     adds itself; 'same': with its input's rounding."""
     grid = _grid(
         (("#", "right"), ("worst layers", "left"), ("operator", "left"), ("cost", "right"),
-         ("own dB", "right"), ("same", "right"), ("accum.", "right"), ("mostly", "left"), ("outside", "right"))
+         ("own dB", "right"), ("same", "right"), ("accum.", "right"), ("mostly", "left"),
+         ("outside", "right"))
     )  # fmt: skip
     costs = shares(report.layers)
     for layer in worst(report.layers, LISTED):

@@ -87,12 +87,20 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: its kind ('CONV_2D'), the tensors that it reads, and its result."""
+    """One operator.
+
+    Attributes:
+        kind: 'CONV_2D' ...
+        inputs: the tensors that it reads; absent ones are left out.
+        output: its result.
+        cap: no result is larger, by its fused activation; None without one.
+    """
 
     index: int
     kind: str
     inputs: tuple[int, ...]
     output: int
+    cap: float | None
 
 
 class TfliteFile:
@@ -125,10 +133,15 @@ class TfliteFile:
     def operators(self) -> tuple[Operator, ...]:
         codes = self.model().operatorCodes
         return tuple(
-            Operator(index, kind_of(codes[each.opcodeIndex]), _present(each.inputs),
-                     int(each.outputs[0]))
+            Operator(
+                index,
+                kind_of(codes[each.opcodeIndex]),
+                _present(each.inputs),
+                int(each.outputs[0]),
+                _cap(each.builtinOptions),
+            )
             for index, each in enumerate(self._root.operators)
-        )  # fmt: skip
+        )
 
     @functools.cached_property
     def by_name(self) -> dict[str, Tensor]:
@@ -174,6 +187,11 @@ def pack(model: Any) -> bytes:
     builder = flatbuffers.Builder(size + size // 8 + (1 << 16))
     builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _cap(options: Any) -> float | None:
+    fused = getattr(options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
+    return 6.0 if fused == schema.ActivationFunctionType.RELU6 else None
 
 
 def _present(indices: Sequence[int]) -> tuple[int, ...]:
