@@ -21,6 +21,7 @@ LABELS = "labels.txt"
 GOLDEN = "golden"
 REFERENCE = "reference"
 REPORT = "report.html"
+QUANTIZATION = "quantization.json"
 SCHEMA = 1
 
 Precision = Literal["float32", "float16", "int8"]
@@ -38,6 +39,7 @@ class Format:
         extra: what the making of it needs beyond the core, or None.
         use: one line that tells a person what to do with the file.
         usual: whether it is made where nothing else is asked for.
+        calibrated: whether its ranges come from calibration images.
     """
 
     key: str
@@ -47,6 +49,7 @@ class Format:
     extra: str | None
     use: str
     usual: bool = True
+    calibrated: bool = False
 
 
 FORMATS: tuple[Format, ...] = (
@@ -57,11 +60,13 @@ FORMATS: tuple[Format, ...] = (
     Format("tflite-float16", "model_float16.tflite", "float16", "litert", None,
            "Android GPU delegate; half the size"),
     Format("tflite-int8", "model_int8.tflite", "int8", "litert", None,
-           "Android CPU: drop it into the app's assets; a quarter of the size"),
+           "Android CPU: drop it into the app's assets; a quarter of the size", calibrated=True),
     Format("tflite-mixed", "model_mixed.tflite", "int8", "litert", None,
-           "Android CPU: int8 with the layers that suffer most left in float", usual=False),
+           "Android CPU: int8 with the layers that suffer most left in float", usual=False,
+           calibrated=True),
     Format("tflite-int16", "model_int16.tflite", "int8", "litert", None,
-           "Android CPU: int8 weights, 16-bit activations; nearer to float, slower", usual=False),
+           "Android CPU: int8 weights, 16-bit activations; nearer to float, slower", usual=False,
+           calibrated=True),
     Format("tflite-dynamic", "model_dynamic.tflite", "int8", "litert", None,
            "Android CPU: int8 weights, activations quantized as they come", usual=False),
     Format("tflite-int8-weights", "model_int8_weights.tflite", "int8", "litert", None,
@@ -75,7 +80,8 @@ FORMATS: tuple[Format, ...] = (
     Format("coreml-int8", "Model_int8.mlpackage", "int8", "coreml", "coreml",
            "iOS 16 and later; int8 weights, a quarter of the size"),
     Format("coreml-w8a8", "Model_w8a8.mlpackage", "int8", "coreml", "coreml",
-           "iOS 17 and later; int8 weights and activations, Neural Engine", usual=False),
+           "iOS 17 and later; int8 weights and activations, Neural Engine", usual=False,
+           calibrated=True),
     Format("mlmodel", "Model.mlmodel", "float32", "coreml", "coreml",
            "older iOS; the neuralnetwork format"),
 )  # fmt: skip

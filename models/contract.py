@@ -228,10 +228,16 @@ class Contract:
         """The JSON text of `contract.json`, the same bytes for the same contract.
 
         Args:
-            compact: without the blanks that a person likes; a third of the size.
+            compact: without the blanks that a person likes, and a label that is a name
+                alone as that name; a fifth of the size.
         """
-        form: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 2}
-        return json.dumps(self.to_json(), ensure_ascii=False, **form) + "\n"
+        content = self.to_json()
+        if not compact:
+            return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        content["labels"] = [
+            label.name if label == Label(label.name) else label.to_json() for label in self.labels
+        ]
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
     @classmethod
     def from_json(cls, data: Any) -> Contract:

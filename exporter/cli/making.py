@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from exporter.cli.app import app
 from exporter.cli.options import (
     Arch,
     BundleDir,
@@ -18,6 +17,7 @@ from exporter.cli.options import (
     Seed,
     Threads,
 )
+from exporter.cli.roof import app
 
 
 @app.command()
@@ -62,7 +62,7 @@ def export(
     ] = None,
     quantizer: Annotated[
         Quantizer,
-        typer.Option("--quantizer", help="int8: 'fast' takes ranges only, seconds less."),
+        typer.Option("--quantizer", help="int8: 'fast': ranges only; 'distill': learns, minutes."),
     ] = Quantizer.default,
     gate: GateFlag = None,
     threads: Threads = 1,
@@ -107,7 +107,7 @@ def export(
         latency_runs=(50 if images or calibration else 0) if runs is None else runs,
         evaluated_limit=evaluated,
         gates=tuple(gate or ()),
-        quantizer="fast" if quantizer is Quantizer.fast else "default",
+        quantizer=quantizer.value,
     )
     if dry_run:
         summary.show_plan(request)

@@ -14,6 +14,7 @@ class Quantizer(StrEnum):
 
     default = "default"
     fast = "fast"
+    distill = "distill"
 
 
 class Fetchable(StrEnum):

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from exporter.cli.app import app
 from exporter.cli.options import BundleDir, Delegate, GateFlag, Images, Report, Threads
+from exporter.cli.roof import app
 from models.errors import UserError
 
 

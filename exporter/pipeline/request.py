@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 from exporter import bundle
 from models.errors import MissingExtraError, UserError
 
-Quantizer = Literal["default", "fast"]
+Quantizer = Literal["default", "fast", "distill"]
+USUAL, ALL = "default", "all"  # words that stand for several formats
 CALIBRATION_LIMIT = 100
 _IMPORT_OF_EXTRA = {"coreml": "coremltools", "tensorflow": "tensorflow", "torch": "torch"}
 
@@ -50,7 +51,10 @@ class ExportRequest:
         threshold: overrides the contract's 'not sure' threshold.
         force: replace an output folder that no export wrote.
         cache: folder of finished stages; None keeps none.
-        quantizer: 'fast' measures ranges only and saves some seconds.
+        quantizer: 'fast' measures ranges only and saves some seconds; 'distill' learns
+            the int8 network from the float one, which takes minutes.
+        int8_budget: make tflite-mixed, at most so many times as slow as tflite-int8.
+        float_layers: which layers of tflite-mixed stay in float, instead of a search.
         gates: limits to move, see `exporter.prove.gates.with_overrides`.
     """
 
@@ -75,6 +79,8 @@ class ExportRequest:
     evaluated_limit: int | None = 8
     gates: tuple[str, ...] = ()
     quantizer: Quantizer = "default"
+    int8_budget: float | None = None
+    float_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,27 +105,21 @@ def choose_formats(
         RequestError: an unknown format, or int8 without calibration images.
         MissingExtraError: a format asked for by name needs an extra.
     """
-    if asked is not None:
-        unknown = [key for key in asked if key not in bundle.BY_KEY]
-        if unknown or not asked:
-            raise RequestError(
-                f"Unknown format: {', '.join(unknown) or '(none)'}.",
-                "the formats are " + ", ".join(bundle.BY_KEY),
-                "name one or more of them, separated by commas",
-            )
+    wanted = None if asked is None else _keys(asked)
     made, left_out = [], []
     for row in bundle.FORMATS:
-        if row.key != "onnx" and not (row.usual if asked is None else row.key in asked):
+        if row.key != "onnx" and not (row.usual if wanted is None else row.key in wanted):
             continue
+        by_name = asked is not None and row.key in asked
         needs = _IMPORT_OF_EXTRA[row.extra] if row.extra else None
         if needs and not installed(needs):
-            if asked is not None:
+            if by_name:
                 raise MissingExtraError(needs, str(row.extra), f"Writing {row.path}")
             left_out.append((row.key, f"needs: pip install 'exporter[{row.extra}]'"))
-        elif row.key == "tflite-int8" and not has_calibration:
-            if asked is not None:
+        elif row.calibrated and not has_calibration:
+            if by_name:
                 raise RequestError(
-                    "tflite-int8 was asked for without calibration images.",
+                    f"{row.key} was asked for without calibration images.",
                     "the ranges of int8 activations are measured on real images",
                     "add --calibration DIR with about 100 photographs like those in use",
                 )
@@ -127,6 +127,23 @@ def choose_formats(
         else:
             made.append(row)
     return Chosen(tuple(made), tuple(left_out))
+
+
+def _keys(asked: tuple[str, ...]) -> set[str]:
+    """The formats that names and the words 'default' and 'all' stand for."""
+    unknown = [key for key in asked if key not in (*bundle.BY_KEY, USUAL, ALL)]
+    if unknown or not asked:
+        raise RequestError(
+            f"Unknown format: {', '.join(unknown) or '(none)'}.",
+            f"the formats are {', '.join(bundle.BY_KEY)}; '{USUAL}' stands for those that are "
+            f"made without --formats, '{ALL}' for all",
+            "name one or more of them, separated by commas",
+        )
+    return {
+        row.key
+        for row in bundle.FORMATS
+        if row.key in asked or ALL in asked or (USUAL in asked and row.usual)
+    }
 
 
 def check_out(out: Path, force: bool) -> None:

@@ -20,6 +20,7 @@ _STAGES = {
     "check": "Checking what came in",
     "decode": "Decoding calibration images",
     "onnx": "Writing model.onnx",
+    "quantized": "Quantizing to int8",
     "golden": "Recording golden answers",
     "prove": "Proving every file",
     "report": "Writing the report",

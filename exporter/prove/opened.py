@@ -106,6 +106,8 @@ def open_artifacts(
     with ExitStack() as stack:
         found = []
         for row in FORMATS:
+            if row.key not in held and not row.usual:
+                continue
             second = [name for name, whose in registry.SECOND.items() if whose == row.runtime]
             asked = [name for name in second if name in chosen and row.key in held]
             for name in (row.runtime, *asked):

@@ -25,10 +25,11 @@ class Ran:
 def run_cli(*words: object) -> Ran:
     """`exporter WORDS...`; every exception that would be a traceback is let through."""
     from exporter import cli
+    from exporter.cli import roof
 
     out, err = io.StringIO(), io.StringIO()
     code = 0
-    cli._errors.file = err
+    roof.errors.file = err
     arguments = ["exporter", *map(str, words)]
     with (
         mock.patch.object(sys, "argv", arguments),

@@ -124,8 +124,16 @@ def test_a_bundle_is_made_with_it(tmp_path: Path) -> None:
     contract = nets.small_contract()
     side = contract.preprocessing.height
     np.save(tmp_path / "pixels.npy", np.stack(nets.images(12, side)))
-    (tmp_path / "out").mkdir()
-    artifacts.make("tflite-int8", onnx, contract.dumps(), tmp_path / "pixels.npy", tmp_path / "out")
-    record = json.loads((tmp_path / "out" / artifacts.RECORD).read_text())
+    plan, out = tmp_path / "plan", tmp_path / "out"
+    plan.mkdir()
+    out.mkdir()
+    steps: list[None] = []
+    artifacts.quantize(onnx, tmp_path / "pixels.npy", plan, "default", lambda: steps.append(None))
+    record = json.loads((plan / artifacts.RECORD).read_text())
     assert "equalization" in record["calibration"]
-    assert (tmp_path / "out" / "model_int8.tflite").is_file()
+    assert len(steps) >= 12
+    calibrated = artifacts.Calibrated(tmp_path / "pixels.npy", plan)
+    artifacts.make("tflite-int8", onnx, contract.dumps(), out, calibrated)
+    assert (out / "model_int8.tflite").is_file()
+    scales = json.loads((plan / artifacts.SCALES).read_text())["equalization"]
+    assert all(min(each) >= 1.0 for each in scales.values())

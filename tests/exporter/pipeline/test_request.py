@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from exporter.bundle import FORMATS
 from exporter.pipeline import pixels
 from exporter.pipeline.request import RequestError, check_out, choose_formats
 from models.contract import Preprocessing
@@ -23,7 +24,19 @@ def test_all_that_can_be_made_is_made() -> None:
     assert keys(None, False, set()) == core
     assert keys(None, True, set()) == [*core, "tflite-int8"]
     full = keys(None, True, {"tensorflow", "coremltools"})
-    assert len(full) == 9
+    assert full == [row.key for row in FORMATS if row.usual]
+
+
+def test_words_that_stand_for_several_formats() -> None:
+    have = {"tensorflow", "coremltools"}
+    usual = keys(None, True, have)
+    assert keys(("default",), True, have) == usual
+    assert set(keys(("default", "coreml-w8a8"), True, have)) == {*usual, "coreml-w8a8"}
+    assert keys(("all",), True, have) == [row.key for row in FORMATS]
+    left = dict(choose_formats(("all",), False, set().__contains__).left_out)
+    assert {"tflite-int8", "tflite-mixed", "coreml-w8a8", "saved-model"} <= set(left)
+    with pytest.raises(RequestError, match="coreml-w8a8"):
+        keys(("default", "coreml-w8a8"), False, have)
 
 
 def test_what_is_left_out_names_its_extra() -> None:

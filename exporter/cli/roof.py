@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_errors = Console(stderr=True, highlight=False)
+errors = Console(stderr=True, highlight=False)
 
 
 def _show_version(wanted: bool) -> None:
@@ -49,14 +49,14 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _errors.print(f"[bold red]Error:[/] {_plain(error.what)}", soft_wrap=True)
+        errors.print(f"[bold red]Error:[/] {_plain(error.what)}", soft_wrap=True)
         if error.why:
-            _errors.print(f"  [bold]Why:[/] {_plain(error.why)}", soft_wrap=True)
+            errors.print(f"  [bold]Why:[/] {_plain(error.why)}", soft_wrap=True)
         if error.mend:
-            _errors.print(f"  [bold]To mend it:[/] {_plain(error.mend)}", soft_wrap=True)
+            errors.print(f"  [bold]To mend it:[/] {_plain(error.mend)}", soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _errors.print("Interrupted; nothing was left half written.")
+        errors.print("Interrupted; nothing was left half written.")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
