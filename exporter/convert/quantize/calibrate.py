@@ -23,6 +23,7 @@ from exporter.convert.quantize.bias_correction import (
     image_limit,
 )
 from exporter.convert.quantize.errors import CalibrationError
+from exporter.convert.quantize.gradients import LogitGradients
 from exporter.convert.quantize.groups import Group, find_groups, quantized_nodes
 from exporter.convert.quantize.observe import ImageSample, Observation, Observer
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
@@ -40,6 +41,7 @@ from exporter.convert.quantize.weights import quantize_weights
 AUTO: Literal["auto"] = "auto"
 COMPARED: tuple[Rule, ...] = ("mean_min_max", "least_squared_error")  # min-max never wins
 FALLBACK_RULE: Rule = "mean_min_max"  # where there are too few images to compare rules on
+WEIGHTED: Rule = "weighted_squared_error"  # the only rule that needs the logits' derivatives
 FEW_IMAGES = 50  # below it the record carries a warning
 
 Image = npt.NDArray[np.uint8]
@@ -73,7 +75,7 @@ def calibrate(
             tensor is not finite.
         QuantizationError: the network has no int8 form.
     """
-    measured = measure(graph, images, on_image)
+    measured = measure(graph, images, on_image, derivatives=rule == WEIGHTED)
     plan = with_ranges(graph, measured, rule)
     if correct_bias and measured.enough:
         plan = with_corrected_biases(graph, plan, measured)
@@ -187,11 +189,14 @@ def measure(
     images: Iterable[Image],
     on_image: Callable[[], None] | None = None,
     watchers: Sequence[Watcher] = (),
+    derivatives: bool = False,
 ) -> Measured:
     """Run the float graph over the images once; its memory does not grow with their number.
 
     Args:
         watchers: are given the tensors that they name, image by image.
+        derivatives: whether to back-propagate as well, for `weighted_squared_error`: on
+            MobileNetV2 about four times as long.
 
     Raises:
         CalibrationError: there is no image, one is not as the graph takes it, or a
@@ -203,16 +208,19 @@ def measure(
     watched = [name for group in groups if not group.fixed for name in group.watched]
     named = [name for watcher in watchers for name in watcher.names]
     evaluator = Evaluator(graph, list(dict.fromkeys([*watched, *named])))
+    gradients = LogitGradients(graph, watched) if derivatives else None
     kept = ImageSample(image_limit(graph))
     count = 0
     for image in images:
         _check_image(graph, image, count)
         kept.update(image)
         values = evaluator.run(image)
+        moved = gradients.run(image) if gradients else {}
         for group, observer in zip(groups, observers, strict=True):
             if observer is None:
                 continue
-            if not observer.update(*(values[name] for name in group.watched)):
+            each = [moved[name] for name in group.watched] if gradients else []
+            if not observer.update(*(values[name] for name in group.watched), each=each):
                 _raise_not_finite(graph, values, count)
         for watcher in watchers:
             watcher.update(values)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,7 @@ _SMALLEST_EXPONENT = -60
 _LARGEST_INDEX = 2**40  # bin numbers stay exact in int64 and float64
 
 Values = npt.NDArray[np.float32]
+Counts = npt.NDArray[Any]
 
 
 class Histogram:
@@ -34,25 +37,35 @@ class Histogram:
 
     Args:
         bins: how many bins there are at most; at least 2.
+        weighted: whether values count by weights that are not whole; then the state is
+            independent of the order up to float64 rounding of their sums.
     """
 
-    def __init__(self, bins: int = BINS) -> None:
+    def __init__(self, bins: int = BINS, weighted: bool = False) -> None:
         self.zeros = 0
+        self._kind: npt.DTypeLike = np.float64 if weighted else np.int64
         self._bins = bins
         self._exponent = _SMALLEST_EXPONENT
         self._first = 0  # the index of the first bin: it begins at first * 2^exponent
-        self._counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._counts: Counts = np.zeros(0, self._kind)
 
-    def update(self, values: Values, weight: int = 1) -> None:
-        """Count finite values of any shape, each `weight` times."""
+    def update(self, values: Values, weight: int = 1, each: Values | None = None) -> None:
+        """Count finite values of any shape, each `weight` times.
+
+        Args:
+            each: a weight of each value, not negative, of the values' shape; only for a
+                weighted histogram.
+        """
         flat = np.asarray(values, np.float64).ravel()
-        kept = flat[flat != 0.0]
+        there = flat != 0.0
+        kept = flat[there]
         self.zeros += weight * (flat.size - kept.size)
         if not kept.size:
             return
         self._expand(float(kept.min()), float(kept.max()))
         index = np.floor(np.ldexp(kept, -self._exponent)).astype(np.int64) - self._first
-        self._counts += weight * np.bincount(index, minlength=self._counts.size)
+        shares = None if each is None else np.asarray(each, np.float64).ravel()[there]
+        self._counts += weight * np.bincount(index, shares, minlength=self._counts.size)
 
     def _expand(self, low: float, high: float) -> None:
         """Choose bins that hold [low, high] and all that was counted before."""
@@ -68,7 +81,7 @@ class Histogram:
             max(abs(first >> shift), abs(last >> shift)) > _LARGEST_INDEX
         ):
             shift += 1
-        counts = np.zeros((last >> shift) - (first >> shift) + 1, np.int64)
+        counts = np.zeros((last >> shift) - (first >> shift) + 1, self._kind)
         if self._counts.size:
             target = (self._first + np.arange(self._counts.size)) >> min(shift, 63)
             np.add.at(counts, target - (first >> shift), self._counts)
@@ -89,8 +102,13 @@ class Histogram:
         middles = self._first + np.arange(self._counts.size, dtype=np.float64) + 0.5
         return np.ldexp(middles, self._exponent)
 
-    def counts(self) -> npt.NDArray[np.int64]:
-        """Values other than zero in each bin, int64 `[n]`."""
+    def edges(self) -> npt.NDArray[np.float64]:
+        """Where the bins begin and where the last one ends, ascending, float64 `[n + 1]`."""
+        numbers = self._first + np.arange(self._counts.size + 1, dtype=np.float64)
+        return np.ldexp(numbers, self._exponent)
+
+    def counts(self) -> Counts:
+        """Values other than zero in each bin, int64 `[n]`; float64 of a weighted histogram."""
         return self._counts.copy()
 
 
@@ -103,6 +121,8 @@ class Observation:
         mean_low, mean_high: the mean over the images of each image's extremes.
         images: how many images that was.
         histogram: counts of a sample of the values.
+        weighted: the same sample, each value counted by how far its error moves the
+            logits; None where that was not measured.
     """
 
     low: float
@@ -111,6 +131,7 @@ class Observation:
     mean_high: float
     images: int
     histogram: Histogram
+    weighted: Histogram | None = None
 
 
 class ImageSample:
@@ -146,14 +167,20 @@ class Observer:
 
     def __init__(self, bins: int = BINS) -> None:
         self._histogram = Histogram(bins)
+        self._weighted: Histogram | None = None
+        self._bins = bins
         self._low = math.inf
         self._high = -math.inf
         self._sum_low = 0.0
         self._sum_high = 0.0
         self._images = 0
 
-    def update(self, *tensors: Values) -> bool:
+    def update(self, *tensors: Values, each: Sequence[Values] = ()) -> bool:
         """Take one image's values of the tensor(s), of any shape.
+
+        Args:
+            each: for every tensor, of its shape, what the error of a value counts (see
+                `gradients`); left out, or given for all images.
 
         Returns:
             Whether all of them were finite; if not, nothing was taken.
@@ -168,11 +195,15 @@ class Observer:
         self._sum_low += low
         self._sum_high += high
         self._images += 1
-        for values in tensors:
+        if each and self._weighted is None:
+            self._weighted = Histogram(self._bins, weighted=True)
+        for index, values in enumerate(tensors):
             taken = sample(values)
             # of several tensors each counts by its size, however few were sampled
             weight = round(values.size / taken.size) if len(tensors) > 1 else 1
             self._histogram.update(taken, weight)
+            if each and self._weighted is not None:
+                self._weighted.update(taken, weight, sample(each[index]))
         return True
 
     def finish(self) -> Observation:
@@ -186,6 +217,7 @@ class Observer:
             mean_high=self._sum_high / self._images,
             images=self._images,
             histogram=self._histogram,
+            weighted=self._weighted,
         )
 
 

@@ -9,11 +9,22 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from exporter.convert.quantize.divergence import Divergence
 from exporter.convert.quantize.observe import Histogram, Observation
 from exporter.convert.quantize.plan import Affine
 
-Rule = Literal["mean_min_max", "least_squared_error", "min_max"]
+Rule = Literal[
+    "mean_min_max",
+    "least_squared_error",
+    "weighted_squared_error",
+    "percentile_99.99",
+    "percentile_99.999",
+    "entropy",
+    "min_max",
+]
 RULES: tuple[Rule, ...] = get_args(Rule)
+
+Cost = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 LEVELS = 255  # steps between the lowest and the highest of 256 values
 _SMALLEST_SCALE = 2.0**-24
@@ -80,13 +91,58 @@ def least_squared_error(seen: Observation) -> Range:
     ACIQ, section 3, here over the histogram instead of an assumed distribution). The two
     bounds are searched in turn on a grid between zero and the extreme value.
     """
+    return _cheapest(min_max(seen), _ClipCost(seen.histogram))
+
+
+def weighted_squared_error(seen: Observation) -> Range:
+    """The range whose errors move the logits least: `least_squared_error` in which the error
+    of each value counts by the squared derivative of the logits by it (see `gradients`).
+
+    Where the logits depend on nothing that was sampled, all values count the same.
+
+    Raises:
+        ValueError: the derivatives were not measured.
+    """
+    if seen.weighted is None:
+        raise ValueError("the derivatives of the logits were not measured")
+    moved = seen.weighted if seen.weighted.counts().any() else seen.histogram
+    return _cheapest(min_max(seen), _ClipCost(moved))
+
+
+def percentile(seen: Observation, share: float) -> Range:
+    """The narrowest bounds beyond which, on either side, at most `1 - share` of the values lie.
+
+    Zeros are counted. Bounds are bin edges of the histogram, and no wider than what was seen.
+    """
+    histogram = seen.histogram
+    counts, edges = histogram.counts(), histogram.edges()
+    spare = int((1.0 - share) * histogram.total + 1e-9)
+    below = np.concatenate([[0], np.cumsum(counts)])  # values under each edge, but for zeros
+    above = below[-1] - below
+    negative, positive = edges <= 0.0, edges >= 0.0
+    lows, highs = edges[negative & (below <= spare)], edges[positive & (above <= spare)]
+    low = float(lows[-1]) if lows.size else 0.0
+    high = float(highs[0]) if highs.size else 0.0
     full = min_max(seen)
+    return Range(max(low, full.low), min(high, full.high))
+
+
+def entropy(seen: Observation) -> Range:
+    """The range whose quantized distribution tells least from the real one; see `divergence`."""
+    return _cheapest(min_max(seen), Divergence(seen.histogram))
+
+
+def _cheapest(full: Range, cost: Cost) -> Range:
+    """The bounds within a range that cost least, found for the two sides in turn on a grid.
+
+    Of bounds that cost the same the widest.
+    """
     if full.low == full.high:
         return full
-    cost = _ClipCost(seen.histogram)
-    lows = full.low * np.arange(1, _GRID + 1) / _GRID if full.low < 0 else np.zeros(1)
-    highs = full.high * np.arange(1, _GRID + 1) / _GRID if full.high > 0 else np.zeros(1)
-    low, high = float(lows[-1]), float(highs[-1])
+    shares = np.arange(_GRID, 0, -1) / _GRID
+    lows = full.low * shares if full.low < 0 else np.zeros(1)
+    highs = full.high * shares if full.high > 0 else np.zeros(1)
+    low, high = float(lows[0]), float(highs[0])
     for _ in range(_ROUNDS):
         before = (low, high)
         high = float(highs[cost(np.full(highs.size, low), highs).argmin()])
@@ -100,6 +156,10 @@ _CHOOSERS: dict[str, Callable[[Observation], Range]] = {
     "min_max": min_max,
     "mean_min_max": mean_min_max,
     "least_squared_error": least_squared_error,
+    "weighted_squared_error": weighted_squared_error,
+    "percentile_99.99": lambda seen: percentile(seen, 0.9999),
+    "percentile_99.999": lambda seen: percentile(seen, 0.99999),
+    "entropy": entropy,
 }
 
 
