@@ -39,7 +39,7 @@ CALIBRATION_DIR := $(CALIBRATION)
 IMAGES_DIR := $(IMAGES)
 endif
 
-.PHONY: help setup export train parity parity-arm64 parity-all serve android bench verify test test-all lint clean distclean
+.PHONY: help setup export train parity parity-arm64 parity-all serve android bench bench-int8 verify test test-all lint clean distclean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s%s\n", $$1, $$2}'
@@ -97,6 +97,9 @@ verify: $(STAMP) ## checksums, labels and operators of every file in dist/
 
 bench: $(STAMP) ## the figures in the README, measured here
 	PYTHONPATH=.:tests $(BIN)/python -m bench $(BENCH_FLAGS)
+
+bench-int8: $(STAMP) ## int8 fidelity beside other quantizers; fetches them once, 4.8 GB (BENCH_FLAGS="--peers none": ours only)
+	PYTHONPATH=.:tests $(BIN)/python -m bench.int8 $(BENCH_FLAGS)
 
 lint: $(STAMP) ## ruff, mypy and the layers
 	$(BIN)/ruff format --check .
