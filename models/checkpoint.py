@@ -1,7 +1,8 @@
 """One file that carries a trained classifier: weights, architecture and contract.
 
 Written as safetensors with one metadata entry, `exporter`, whose JSON holds
-`schema`, `architecture`, `options` and `contract`. Read back from that, or from a
+`schema`, `architecture`, `options`, `contract` and, where there is something to note,
+`training`. Read back from that, or from a
 file of `torch.save({"exporter": JSON, "state_dict": ...})`.
 """
 
@@ -11,7 +12,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class Checkpoint:
             defaults, 'input_size' the contract's.
         state: the network's state_dict, on the CPU.
         contract: what goes in and comes out; its `architecture` is made the one here.
+        training: notes on how it was trained, as JSON; nothing depends on them.
 
     Raises:
         ZooError: unknown architecture or option, or a value out of range.
@@ -58,6 +60,7 @@ class Checkpoint:
     options: Mapping[str, int | float]
     state: Mapping[str, Tensor]
     contract: Contract
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rule = self.contract.preprocessing
@@ -95,6 +98,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "options": dict(checkpoint.options),
         "contract": checkpoint.contract.to_json(),
     }
+    if checkpoint.training:
+        header["training"] = dict(checkpoint.training)
     # One metadata entry only: safetensors writes several in random order.
     content = save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()},
@@ -136,6 +141,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         header["options"],
         found.state,
         Contract.from_json(header["contract"]),
+        header.get("training", {}),
     )
     return replace(checkpoint, state=_checked(found.state, checkpoint, path))
 
@@ -252,7 +258,7 @@ def _parse_header(text: str, path: Path) -> dict[str, Any]:
         header = json.loads(text)
         schema = header["schema"]
         sound = isinstance(header["architecture"], str) and isinstance(header["options"], dict)
-        sound = sound and "contract" in header
+        sound = sound and "contract" in header and isinstance(header.get("training", {}), dict)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} has a damaged header.", str(error), "train or convert it again"

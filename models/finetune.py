@@ -81,6 +81,10 @@ def train(
             is checked, and every image decoded, before the first epoch.
         TrainingInterruptedError: Ctrl-C; what is finished is kept.
     """
+    if settings.quantization_aware:
+        from models.training.start import continued
+
+        settings = continued(settings)
     check(settings)
     folder = RunFolder(Path(settings.out))
     folder.check(settings.resume, settings.force)
@@ -188,6 +192,7 @@ def _fit(
     on_message: Say,
 ) -> dict[str, Any]:
     """Everything that needs torch; the history of the run."""
+    from models.training import adapting
     from models.training.batches import training_loader, validation_loader
     from models.training.keeper import Keeper, Meter
     from models.training.library import lightning
@@ -197,6 +202,7 @@ def _fit(
 
     rule = settings.preprocessing
     contract = Contract(labels, rule, name=settings.name or folder.path.resolve().name)
+    aware = settings.quantization_aware
     net = starting_network(settings, labels, on_message)
     paths = [[item.path for item in part.items] for part in sets]
     targets = [[item.class_index for item in part.items] for part in sets]
@@ -205,6 +211,7 @@ def _fit(
             one = partial(shown.advance, "Decoding the images")
             learned = decode_resized(paths[0], rule, settings.memory_limit, folder.path, one)
             judging = decode_squares(paths[1], rule, settings.memory_limit, folder.path, one)
+        ranged = adapting.calibration_pictures(sets[0], rule, folder.path) if aware else None
         if not settings.resume:
             folder.begin(description)
     loaders = (
@@ -217,12 +224,24 @@ def _fit(
     stopping = lightning.pytorch.callbacks.EarlyStopping(
         ACCURACY, mode="max", patience=settings.patience, check_on_train_epoch_end=False
     )
-    task = Task(net, zoo.get(settings.architecture).head, settings, steps)
+    task = Task(net, zoo.get(settings.architecture).head, settings, steps, ranged)
+    notes = adapting.origin(settings.weights) if aware else {}
+    before = adapting.judged(task, loaders[1]) if aware else None
     with bar(steps, settings.progress) as shown:
-        keeper = Keeper(folder, settings, contract, shown.above(on_message))
+        keeper = Keeper(folder, settings, contract, shown.above(on_message), notes)
+        if before is not None:
+            shown.above(on_message)(adapting.in_words("before", before))
+            if not folder.last.exists():
+                keeper.begin_with(task, before["int8"]["accuracy"], before["int8"]["loss"])
         trainer = _trainer(settings, folder, [stopping, keeper, Meter(shown)])
         _run(trainer, task, loaders, folder, keeper)
-    return {"epochs": keeper.epochs, "best": keeper.best}
+    history = {"epochs": keeper.epochs, "best": keeper.best}
+    if before is not None:
+        task.net.load_state_dict(dict(load_checkpoint(folder.checkpoint).state))
+        after = adapting.judged(task, loaders[1])
+        on_message(adapting.in_words("after", after))
+        history["quantization_aware"] = {"before": before, "after": after}
+    return history
 
 
 def _trainer(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -> Any:

@@ -42,6 +42,7 @@ def train(
     seed: int,
     resume: bool,
     force: bool,
+    quantization_aware: bool = False,
 ) -> Path:
     """Train and say what to do next; the checkpoint's path.
 
@@ -63,7 +64,12 @@ def train(
             architecture=arch, weights=weights,
             options={key: value for key, value in options.items() if value is not None},
             epochs=epochs, learning_rate=learning_rate, seed=seed, resume=resume, force=force,
+            quantization_aware=quantization_aware,
         )  # fmt: skip
+        if quantization_aware:
+            from models.training.start import continued
+
+            settings = continued(settings)
         if synthetic:
             settings = _with_recipe(settings)
         if batch_size is not None:
@@ -166,7 +172,9 @@ def _with_recipe(settings: TrainSettings) -> TrainSettings:
     from models.data import synthetic
     from models.recipes import SYNTHETIC
 
-    own_size = "input_size" not in settings.options
+    aware = settings.quantization_aware
+    size = settings.options.get("input_size")
+    own_size = size is None or (aware and size == SYNTHETIC.options["input_size"])
     rate = settings.learning_rate
     return replace(
         settings,
@@ -174,8 +182,8 @@ def _with_recipe(settings: TrainSettings) -> TrainSettings:
         validation=settings.out / DATA / "validation",
         labels=synthetic.LABELS,
         options={**SYNTHETIC.options, **settings.options},
-        epochs=SYNTHETIC.epochs if settings.epochs is None else settings.epochs,
-        learning_rate=SYNTHETIC.learning_rate if rate is None else rate,
+        epochs=SYNTHETIC.epochs if settings.epochs is None and not aware else settings.epochs,
+        learning_rate=SYNTHETIC.learning_rate if rate is None and not aware else rate,
         train_size=SYNTHETIC.train_size if own_size else settings.train_size,
         crop_scale=SYNTHETIC.crop_scale,
         jitter=SYNTHETIC.jitter,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.checkpoint import Checkpoint, save_checkpoint
@@ -20,6 +20,9 @@ class Keeper(lightning.Callback):
 
     The best epoch has the highest validation accuracy, of several the lowest
     validation loss.
+
+    Args:
+        notes: for the checkpoint, on how it was trained.
     """
 
     def __init__(
@@ -28,11 +31,13 @@ class Keeper(lightning.Callback):
         settings: TrainSettings,
         contract: Contract,
         on_message: Callable[[str], None],
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self._settings = settings
         self._contract = contract
         self._say = on_message
+        self._notes = dict(notes or {})
         self._started = 0.0
         self.epochs: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -59,14 +64,7 @@ class Keeper(lightning.Callback):
         self.epochs.append(row)
         better = self.best is None or _rank(row) > _rank(self.best)
         if better:
-            self.best = row
-            checkpoint = Checkpoint(
-                self._settings.architecture,
-                self._settings.options,
-                pl_module.net.state_dict(),
-                self._contract,
-            )
-            save_checkpoint(checkpoint, self._folder.checkpoint)
+            self._keep(row, pl_module)
         self._folder.write_history(self.epochs, best=self.best, finished=False)
         partial = self._folder.last.with_name(self._folder.last.name + ".partial")
         trainer.save_checkpoint(partial)
@@ -78,6 +76,22 @@ class Keeper(lightning.Callback):
             + (" (best)" if better else "")
             + f", {row['seconds']:.0f} s"
         )
+
+    def begin_with(self, task: Task, accuracy: float, loss: float) -> None:
+        """Let the weights that a run begins with be the best until an epoch is better."""
+        row = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}
+        self._keep(row, task)
+
+    def _keep(self, row: dict[str, Any], task: Task) -> None:
+        self.best = row
+        checkpoint = Checkpoint(
+            self._settings.architecture,
+            self._settings.options,
+            task.net.state_dict(),
+            self._contract,
+            self._notes,
+        )
+        save_checkpoint(checkpoint, self._folder.checkpoint)
 
 
 class Meter(lightning.Callback):

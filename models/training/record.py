@@ -24,6 +24,7 @@ from models.contract import Label
 from models.data.folder import FolderSet
 from models.training.settings import TrainingError, TrainSettings
 
+CHECKPOINT = "checkpoint.safetensors"
 _NO_MATTER = {  # what may differ when a run is resumed: it changes no result
     "out", "data", "validation", "test", "weights", "labels", "workers", "memory_limit",
     "resume", "force", "device", "progress",
@@ -42,7 +43,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        return self.path / "checkpoint.safetensors"
+        return self.path / CHECKPOINT
 
     @property
     def last(self) -> Path:
@@ -139,6 +140,8 @@ def describe(
         for name in TrainSettings.__dataclass_fields__
         if name not in _NO_MATTER
     }
+    if not settings.quantization_aware:  # runs begun before there was such a thing go on
+        del asked["quantization_aware"]
     recipe = settings.recipe
     asked |= {
         "epochs": recipe.epochs,

@@ -24,7 +24,7 @@ class TrainingError(UserError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The figures that differ between fine-tuning and training from nothing.
+    """The figures that differ between training from nothing, fine-tuning and adapting to int8.
 
     Attributes:
         epochs: passes over the training images.
@@ -43,6 +43,7 @@ class Recipe:
 
 FINE_TUNE = Recipe(epochs=8, learning_rate=1.5e-4, head_factor=10.0, size_factor=0.72)
 FROM_SCRATCH = Recipe(epochs=30, learning_rate=4e-3, head_factor=1.0, size_factor=0.86)
+QUANTIZATION_AWARE = Recipe(epochs=3, learning_rate=3e-5, head_factor=1.0, size_factor=0.72)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class TrainSettings:
         resume: go on where the run at `out` stopped.
         force: replace the run at `out`.
         name: what the model is called in its contract; the folder's name if None.
+        quantization_aware: go on from a trained checkpoint (`weights`) with the rounding of
+            int8 in the forward pass; see `models.training.quantization_aware`.
+        resize_shorter_side: of the contract; None for the usual one of the input size.
         device: 'auto' is CUDA where there is a GPU, else the CPU.
         progress: show a bar.
     """
@@ -105,6 +109,8 @@ class TrainSettings:
     resume: bool = False
     force: bool = False
     name: str | None = None
+    quantization_aware: bool = False
+    resize_shorter_side: int | None = None
     device: Device = "auto"
     progress: bool = True
 
@@ -112,6 +118,8 @@ class TrainSettings:
     def recipe(self) -> Recipe:
         """The recipe with this run's own figures put in."""
         base = FROM_SCRATCH if self.weights == NO_WEIGHTS else FINE_TUNE
+        if self.quantization_aware:
+            base = QUANTIZATION_AWARE
         return replace(
             base,
             epochs=base.epochs if self.epochs is None else self.epochs,
@@ -126,7 +134,8 @@ class TrainSettings:
     def preprocessing(self) -> Preprocessing:
         """The rule of the trained model: pixel / 127.5 - 1, the centre of the picture."""
         size = self.input_size
-        return Preprocessing(height=size, width=size, resize_shorter_side=default_resize(size))
+        side = self.resize_shorter_side or default_resize(size)
+        return Preprocessing(height=size, width=size, resize_shorter_side=side)
 
     @property
     def picture_size(self) -> int:
@@ -167,6 +176,13 @@ def check(settings: TrainSettings) -> None:
             "--resume and --force exclude each other.",
             "one goes on with the run, the other one replaces it",
             "give one of them",
+        )
+    if settings.quantization_aware and settings.weights in (NO_WEIGHTS, PUBLISHED_WEIGHTS):
+        raise TrainingError(
+            "--quantization-aware goes on from a trained model.",
+            f"--weights is '{settings.weights}', which knows none of the classes yet",
+            "train first; then give the run with --weights RUN or --weights "
+            "RUN/checkpoint.safetensors, and an --out of its own",
         )
     if settings.weights == PUBLISHED_WEIGHTS:
         _check_published(entry, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from models import checkpoint, state_files, zoo
 from models.contract import Contract, Label, Normalization
 from models.normalization import renormalize
 from models.torchvision_shim import import_torchvision
+from models.training.record import CHECKPOINT
 from models.training.settings import (
     NO_WEIGHTS,
     PUBLISHED_WEIGHTS,
@@ -44,6 +46,52 @@ def starting_network(
     if settings.weights == NO_WEIGHTS:
         on_message(f"{entry.name}: fresh weights")
         return entry.create(len(labels), settings.options)
+    return _continued_network(settings, entry, labels, on_message)
+
+
+def continued(settings: TrainSettings) -> TrainSettings:
+    """A quantization-aware run with all that its checkpoint says of itself filled in.
+
+    The architecture, its options, the rule for pictures, the labels and the name are those
+    of the checkpoint that `weights` names, or of the run whose folder it names. Other
+    settings are given back as they are.
+
+    Raises:
+        TrainingError: an option or the labels were given and are others.
+        CheckpointError: the file cannot be used.
+    """
+    if not settings.quantization_aware or settings.weights in (NO_WEIGHTS, PUBLISHED_WEIGHTS):
+        return settings
+    path = Path(settings.weights)
+    if path.is_dir():
+        path = path / CHECKPOINT
+    found = checkpoint.load_checkpoint(path)
+    other = {k: v for k, v in settings.options.items() if found.options.get(k) != v}
+    if other:
+        raise TrainingError(
+            f"{path} was trained with other options.",
+            ", ".join(f"{k} is {found.options.get(k)} there, not {v}" for k, v in other.items()),
+            "leave them away: quantization-aware training goes on with the checkpoint's",
+        )
+    contract = found.contract
+    return replace(
+        settings,
+        weights=str(path),
+        architecture=found.architecture,
+        options=found.options,
+        labels=contract.labels if settings.labels is None else settings.labels,
+        name=settings.name or contract.name,
+        resize_shorter_side=contract.preprocessing.resize_shorter_side,
+    )
+
+
+def _continued_network(
+    settings: TrainSettings,
+    entry: zoo.Architecture,
+    labels: tuple[Label, ...],
+    on_message: Callable[[str], None],
+) -> nn.Module:
+    """A network with the weights that the settings name."""
     normalization = entry.normalization
     same_labels = False
     if settings.weights == PUBLISHED_WEIGHTS:
@@ -56,6 +104,12 @@ def starting_network(
             contract = _contract_of(found.header, entry, origin)
             normalization = contract.preprocessing.normalization
             same_labels = contract.names == tuple(label.name for label in labels)
+    if settings.quantization_aware and not same_labels:
+        raise TrainingError(
+            f"{origin} was trained on other classes.",
+            "quantization-aware training goes on with a trained head, in the order of its labels",
+            "give the data that it was trained on, or train on the new classes first",
+        )
     classes = state_files.outputs_of(state, entry.name) or len(labels)
     state = state_files.check_match(state, entry.name, classes, settings.options, origin)
     if normalization != Normalization():

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from models.training.batches import mixed_seed
 from models.training.library import lightning, torch
+from models.training.quantization_aware import QuantizationAware
 from models.training.settings import TrainSettings
 
 ACCURACY = "validation_accuracy"
+_MEASURED_AT_ONCE = 16
 
 
 class Task(lightning.LightningModule):
@@ -22,11 +24,22 @@ class Task(lightning.LightningModule):
         net: `pixel / 127.5 - 1`, float32 NCHW, to logits.
         head: module path of its last layer, which learns faster in fine-tuning.
         steps: optimizer steps of the whole run.
+        pictures: uint8 `[n, 3, height, width]`, from which the ranges come of a network that
+            is trained and judged as int8; None for one that is trained in float.
     """
 
-    def __init__(self, net: nn.Module, head: str, settings: TrainSettings, steps: int) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        head: str,
+        settings: TrainSettings,
+        steps: int,
+        pictures: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.net = net
+        self.aware: QuantizationAware | None = None
+        self._pictures = pictures
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._head = head
         self._settings = settings
@@ -34,12 +47,25 @@ class Task(lightning.LightningModule):
         self._loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         self._sums: dict[str, Tensor] = {}
         self._judged: dict[str, Tensor] = {}
+        if pictures is not None:
+            self.aware = QuantizationAware(net, self._normalized(pictures[:1]))
+            self.measure_ranges()
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 `[n, 3, height, width]` to logits."""
-        pictures = pixels.to(dtype=torch.float32, memory_format=torch.channels_last)
-        logits: Tensor = self.net((pictures - 127.5) / 127.5)
+        net = self.net if self.aware is None else self.aware
+        logits: Tensor = net(self._normalized(pixels))
         return logits
+
+    def _normalized(self, pixels: Tensor) -> Tensor:
+        pictures = pixels.to(dtype=torch.float32, memory_format=torch.channels_last)
+        return (pictures - 127.5) / 127.5
+
+    def measure_ranges(self) -> None:
+        """Of a quantization-aware network, from its weights as they are now."""
+        if self.aware is not None and self._pictures is not None:
+            batches = self._pictures.split(_MEASURED_AT_ONCE)
+            self.aware.measure(self._normalized(each.to(self.device)) for each in batches)
 
     def on_train_epoch_start(self) -> None:
         self._sums = {name: torch.zeros((), device=self.device) for name in ("loss", "count")}
@@ -60,6 +86,7 @@ class Task(lightning.LightningModule):
         return float(self._sums["loss"] / self._sums["count"])
 
     def on_validation_epoch_start(self) -> None:
+        self.measure_ranges()
         names = ("correct", "entropy", "judged")
         self._judged = {name: torch.zeros((), device=self.device) for name in names}
 
