@@ -47,7 +47,7 @@ from models.errors import UserError
 Var = Any  # a MIL variable
 Emit = Callable[[Any, "Emitter", str], Var]
 EMITTERS: dict[type[Node], Emit] = {}  # filled by nodes.py
-_FLOAT: dict[str, np.dtype[Any]] = {
+FLOAT_OF: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "int8": np.dtype(np.float16),
@@ -96,7 +96,7 @@ class Emitter:
         self.mb = mb
         self.graph = graph
         self.style = style
-        self.dtype = _FLOAT[style.precision]  # that of the node at hand
+        self.dtype = FLOAT_OF[style.precision]  # that of the node at hand
         self._image = image
         self._values: dict[str, Var] = {}
         self._cast: dict[tuple[str, str], Var] = {}
@@ -133,7 +133,7 @@ class Emitter:
         if on_pixels:
             self._front.add(node.output)
         last = node.output == self.graph.output and isinstance(node, Softmax | Sigmoid)
-        return np.dtype(np.float32) if on_pixels or last else _FLOAT[self.style.precision]
+        return np.dtype(np.float32) if on_pixels or last else FLOAT_OF[self.style.precision]
 
     def unique(self, wanted: str) -> str:
         """A name of letters, digits and underscores that nothing else has."""

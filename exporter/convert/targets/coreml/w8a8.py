@@ -32,7 +32,14 @@ import numpy.typing as npt
 from exporter.convert.graph import Conv, Dense, Graph
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
 from exporter.convert.quantize.simulate import dequantized_graph
-from exporter.convert.targets.coreml.emitter import EMITTERS, CoreMLError, Emitter, Style, Var
+from exporter.convert.targets.coreml.emitter import (
+    FLOAT_OF,
+    EMITTERS,
+    CoreMLError,
+    Emitter,
+    Style,
+    Var,
+)
 
 _MOVED = 2.0**-9  # by how much float16 may move a weight scale before its integers follow
 _LARGEST = 65504.0 / 255.0  # the largest scale whose 255 steps float16 still holds
@@ -56,13 +63,7 @@ class QuantizingEmitter(Emitter):
         self._rounded: dict[str, Var] = {}  # what `quantize` made, by the tensor's name
 
     def run(self) -> Var:
-        source = self.graph.input.name
-        self._rounded[source] = self.mb.quantize(
-            input=self._image,
-            scale=np.float32(1),
-            output_dtype="uint8",
-            name=self.unique(f"{source}_quantized"),
-        )
+        self._round_pixels(self.graph.input.name)
         for node in self.graph.nodes:
             self.dtype = self._precision_of(node)
             last = node.output == self.graph.output and node.output not in self._plan.activations
@@ -76,6 +77,15 @@ class QuantizingEmitter(Emitter):
             self.dtype = np.dtype(np.float32)
             return self._dequantized(self.graph.output, self.style.output)
         return self._values[self.graph.output]
+
+    def _round_pixels(self, name: str) -> None:
+        """The image as uint8, which changes no pixel; float16 holds 0..255 exactly."""
+        image, one = self._image, FLOAT_OF[self.style.precision].type(1)
+        if one.dtype == np.float16:
+            image = self.mb.cast(x=image, dtype="fp16", name=self.unique(f"{name}_fp16"))
+        self._rounded[name] = self.mb.quantize(
+            input=image, scale=one, output_dtype="uint8", name=self.unique(f"{name}_quantized")
+        )
 
     def _round(self, name: str, made: Var) -> None:
         affine = self._plan.activations[name]
