@@ -35,7 +35,7 @@ from exporter.convert.quantize.ranges import (
     choose_range,
     saturated_share,
 )
-from exporter.convert.quantize.select import best_plan
+from exporter.convert.quantize.select import FloatLogits, best_of
 from exporter.convert.quantize.weights import quantize_weights
 
 AUTO: Literal["auto"] = "auto"
@@ -114,9 +114,15 @@ class Measured:
 
 
 def with_ranges(
-    graph: Graph, measured: Measured, rule: Rule | Literal["auto"] = AUTO
+    graph: Graph,
+    measured: Measured,
+    rule: Rule | Literal["auto"] = AUTO,
+    reference: FloatLogits | None = None,
 ) -> QuantizationPlan:
     """Ranges by a rule, or by the best of `COMPARED`; weights rounded to the nearest.
+
+    Args:
+        reference: of this graph and the kept images, where somebody has it already.
 
     Raises:
         ValueError: the rule is unknown.
@@ -130,7 +136,8 @@ def with_ranges(
     elif not measured.enough:
         plan = _with_ranges(graph, groups, seen, FALLBACK_RULE)
     else:
-        plan = _with_best_ranges(graph, groups, seen, measured.kept)
+        reference = reference or FloatLogits(graph, measured.kept)
+        plan = _with_best_ranges(graph, groups, seen, reference)
     record = dict(plan.record)
     record["images"] = measured.count
     record["warnings"] = _warnings(measured.count, record["activations"]["tensors"])
@@ -151,13 +158,14 @@ def _with_best_ranges(
     graph: Graph,
     groups: tuple[Group, ...],
     seen: Sequence[Observation | None],
-    images: Sequence[Image],
+    reference: FloatLogits,
 ) -> QuantizationPlan:
     """The plan of the rule that keeps the logits best; one rule does not suit all networks."""
     plans: dict[str, QuantizationPlan] = {
         name: _with_ranges(graph, groups, seen, name) for name in COMPARED
     }
-    best, ratios = best_plan(graph, plans, images)
+    pairs = {name: (graph, plan) for name, plan in plans.items()}
+    best, ratios = best_of(reference, pairs)
     tried = {name: _rounded(ratio)[0] for name, ratio in ratios.items()}
     return replace(plans[best], record={**plans[best].record, "tried_logit_sqnr_db": tried})
 

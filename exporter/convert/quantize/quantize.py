@@ -26,7 +26,7 @@ from exporter.convert.quantize.equalize import FACTOR, ChannelExtremes, Equalize
 from exporter.convert.quantize.moments import SecondMoments, scaled
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.rounding import DAMPING, FEW_SAMPLES_DAMPING, compensated
-from exporter.convert.quantize.select import SAME_DB, best_of, logit_sqnr
+from exporter.convert.quantize.select import SAME_DB, FloatLogits, best_of, logit_sqnr
 
 Images = Callable[[], Iterable[Image]]
 
@@ -70,31 +70,31 @@ def quantize(graph: Graph, images: Images, on_image: Callable[[], None] | None =
     """
     extremes, moments = ChannelExtremes(graph), SecondMoments(graph)
     measured = measure(graph, images(), on_image, (extremes, moments))
-    plain = with_ranges(graph, measured)
+    reference = FloatLogits(graph, measured.kept)
+    plain = with_ranges(graph, measured, reference=reference)
     if not measured.enough:
         return Quantized(graph, plain)
     found = {"as it is": Quantized(graph, _refined(graph, plain, measured, moments))}
     equalized = equalize(graph, extremes)
-    change = logit_sqnr(graph, equalized.graph, measured.kept)
+    change = logit_sqnr(reference, equalized.graph)
     if equalized.scales and change >= SAME_DB:
         other = measure(equalized.graph, images(), on_image)
         ranged = with_ranges(equalized.graph, other, plain.record["rule"])
         plan = _refined(equalized.graph, ranged, other, moments, equalized.scales)
         found["equalized"] = Quantized(equalized.graph, plan, equalized.scales)
-    return _better(graph, found, measured, plain, equalized, change)
+    return _better(reference, found, plain, equalized, change)
 
 
 def _better(
-    graph: Graph,
+    reference: FloatLogits,
     found: Mapping[str, Quantized],
-    measured: Measured,
     plain: QuantizationPlan,
     equalized: Equalized,
     change: float,
 ) -> Quantized:
     """The candidate with the nearest logits, with a record of all."""
     pairs = {name: (each.graph, each.plan) for name, each in found.items()}
-    name, ratios = best_of(graph, pairs, measured.kept)
+    name, ratios = best_of(reference, pairs)
     best = found[name]
     record: dict[str, Any] = dict(best.plan.record)
     if "tried_logit_sqnr_db" in plain.record:
