@@ -388,25 +388,33 @@ class TestMeasuring:
         said: list[str] = []
         measuring = rows.Measuring(task, said.append)
         measuring.add_ours(
-            ours.METHODS[0], lambda _: ours.Made(found.astype(np.float32), 3.0, path), "1", 60.0
+            ours.METHODS[0],
+            lambda _: ours.Made(found.astype(np.float32), 3.0, 2.5, path),
+            "1",
+            60.0,
         )
         worse = (exact + 2 * (found - exact)).astype(np.float32)
-        measuring.add_peer(peers.PEERS[6], lambda *_: peers.Ran(worse, 9.0, "3.4", 300.0, None))
+        measuring.add_peer(
+            peers.PEERS[6], lambda *_: peers.Ran(worse, 9.0, 8.0, "3.4", 300.0, None)
+        )
 
         nothing = np.full_like(worse, np.nan)
-        measuring.add_peer(peers.PEERS[8], lambda *_: peers.Ran(nothing, 9.0, "3", 300.0, None))
+        measuring.add_peer(
+            peers.PEERS[8], lambda *_: peers.Ran(nothing, 9.0, 8.0, "3", 300.0, None)
+        )
 
         def fails(*_: object) -> peers.Ran:
             raise NotRunError("pip failed: no such version")
 
         measuring.add_peer(peers.PEERS[7], fails)
-        mine, theirs, lost, failed = measuring.rows(runs=0)
-        assert mine.sqnr_to_ours is None
-        assert mine.megabytes == 0.0015
-        assert theirs.sqnr_to_ours is not None
-        assert theirs.sqnr_to_ours.value == pytest.approx(-20 * math.log10(2), abs=1e-3)
-        assert theirs.sqnr_to_ours.high < 0
-        assert (theirs.seconds, theirs.installed_mb, theirs.writes) == (9.0, 300.0, False)
+        first, second, lost, failed = measuring.rows(runs=0)
+        assert first.sqnr_to_ours is None
+        assert first.megabytes == 0.0015
+        assert second.sqnr_to_ours is not None
+        assert second.sqnr_to_ours.value == pytest.approx(-20 * math.log10(2), abs=1e-3)
+        assert second.sqnr_to_ours.high < 0
+        assert (second.seconds, second.cpu_seconds, second.installed_mb) == (9.0, 8.0, 300.0)
+        assert not second.writes
         assert lost.figures is None
         assert lost.not_run == "no image gave finite logits"
         assert failed.figures is None

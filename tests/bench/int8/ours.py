@@ -6,14 +6,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.int8 import tflite_files
 from bench.int8.environments import NotRunError
-from bench.int8.prepared import Logits, Prepared, run_exporter
+from bench.int8.prepared import Logits, Prepared, Taken, run_exporter
 from exporter import bundle
 from exporter.bundle import BY_KEY
 from models.errors import UserError
@@ -51,10 +50,11 @@ METHODS: tuple[Method, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A file of ours and its answers; `seconds` beyond those of a float32 file."""
+    """A file of ours and its answers; seconds are those beyond a float32 file's."""
 
     logits: Logits
     seconds: float
+    cpu_seconds: float
     tflite: Path
 
 
@@ -88,7 +88,7 @@ class Ours:
     def __init__(self, prepared: Prepared, help_says: str) -> None:
         self._prepared = prepared
         self._help = help_says
-        self._float_seconds: float | None = None
+        self._float: Taken | None = None
 
     def run(self, method: Method) -> Made:
         """Export with one method and run the file on the evaluated images.
@@ -99,26 +99,25 @@ class Ours:
         reason = missing(method, self._help)
         if reason is not None:
             raise NotRunError(reason)
-        if self._float_seconds is None:
-            self._float_seconds = self._export("float32", ("--formats", "tflite-float32"))
+        if self._float is None:
+            self._float = self._export("float32", ("--formats", "tflite-float32"))
         formats = dict.fromkeys(("tflite-int8", method.format))
         words = ("--formats", ",".join(formats), *method.words)
-        seconds = self._export(method.key, words) - self._float_seconds
+        taken = self._export(method.key, words).beyond(self._float)
         folder = self._folder(method.key)
         path = folder / BY_KEY[method.format].path
         if not path.is_file():
             raise NotRunError(f"the export made no {path.name}")
         logits = tflite_files.logits(path, self._prepared, pixels_in=True)
-        return Made(logits, round(seconds, 1), path)
+        return Made(logits, taken.wall, taken.cpu, path)
 
-    def _export(self, name: str, words: Sequence[str]) -> float:
-        """Wall seconds of a whole process that starts from model.onnx."""
+    def _export(self, name: str, words: Sequence[str]) -> Taken:
+        """A whole process that starts from model.onnx."""
         out = self._prepared.work / "ours" / name
         out.parent.mkdir(exist_ok=True)
         model = self._prepared.bundle.path("onnx")
-        started = time.perf_counter()
         try:
-            run_exporter(
+            return run_exporter(
                 ["export", str(model), *words, "--out", str(out), "--no-cache",
                  "--calibration", str(self._prepared.calibration),
                  "--images-limit", "1", "--runs", "0"],
@@ -126,7 +125,6 @@ class Ours:
             )  # fmt: skip
         except UserError as error:
             raise NotRunError(f"{error} {error.why}".strip()[-300:]) from error
-        return time.perf_counter() - started
 
     def _folder(self, name: str) -> Path:
         """Where an export lies; beside, where a gate failed."""

@@ -15,7 +15,7 @@ from bench.int8.rows import SIMULATED, FoldFigures, Row
 FIDELITY = ("quantizer", "phone file", "logit SQNR, dB", "to our default, dB",
             "mean abs logit error", "to our default", "agreement", "top-1",
             "drop, points")  # fmt: skip
-COST = ("quantizer", "version", "s to quantize", "file, MB", "installed, MB", "ms",
+COST = ("quantizer", "version", "s to quantize", "processor s", "file, MB", "installed, MB", "ms",
         "x TFLiteConverter's")  # fmt: skip
 FOLDS = ("quantizer", "logit SQNR, dB", "mean abs logit error", "agreement", "top-1",
          "drop, points")  # fmt: skip
@@ -66,7 +66,8 @@ def fidelity_lines(rows: Sequence[Row]) -> Lines:
 def cost_lines(rows: Sequence[Row]) -> Lines:
     return [
         (
-            row.label, row.version or NONE, _number(row.seconds, 1), _number(row.megabytes, 3),
+            row.label, row.version or NONE, _number(row.seconds, 1), _number(row.cpu_seconds, 1),
+            _number(row.megabytes, 3),
             _number(row.installed_mb, 0), _number(row.latency_ms, 2),
             _number(row.latency_ratio, 3),
         )

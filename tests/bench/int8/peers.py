@@ -87,13 +87,14 @@ class Ran:
     """What a peer made.
 
     Attributes:
-        logits: float32 `[N, classes]`. seconds: of quantizing. version: of its package.
-        megabytes: of its environment.
+        logits: float32 `[N, classes]`. seconds, cpu_seconds: of quantizing, by the clock
+            and by processor. version: of its package. megabytes: of its environment.
         tflite: its file, where it writes one.
     """
 
     logits: Logits
     seconds: float
+    cpu_seconds: float
     version: str
     megabytes: float
     tflite: Path | None
@@ -113,6 +114,7 @@ def run(peer: Peer, prepared: Prepared) -> Ran:
     return Ran(
         np.load(folder / HOST_LOGITS),
         result["seconds"],
+        result["cpu_seconds"],
         home.versions[peer.package],
         home.megabytes,
         folder / TFLITE if peer.writes else None,

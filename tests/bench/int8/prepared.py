@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,18 @@ from models.errors import UserError
 INSIDE = Path(__file__).parent / "inside"
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of a process with its children, by the clock and by processor."""
+
+    wall: float
+    cpu: float
+
+    def beyond(self, other: Taken) -> Taken:
+        """What it took more than another."""
+        return Taken(round(self.wall - other.wall, 2), round(self.cpu - other.cpu, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,24 +142,38 @@ def prepare(task: Task, work: Path) -> Prepared:
 
 def _float_export(task: Task, out: Path) -> Bundle:
     run_exporter(
-        ["export", *task.words, "--formats", "onnx", "--out", str(out), "--no-cache"],
+        [
+            "export",
+            *task.words,
+            "--formats",
+            "onnx",
+            "--out",
+            str(out),
+            "--no-cache",
+            "--runs",
+            "0",
+        ],
         out.with_suffix(".log"),
-    )
+    )  # fmt: skip
     return open_bundle(out)
 
 
-def run_exporter(words: Sequence[str], log: Path) -> None:
+def run_exporter(words: Sequence[str], log: Path) -> Taken:
     """One `exporter ...` in a process of its own; a gate that fails is not an error here.
 
     Raises:
         UserError: it ended otherwise; with what it said.
     """
     command = [str(Path(sys.executable).parent / "exporter"), *words]
+    started, used = time.perf_counter(), os.times()
     with log.open("wb") as stream:
-        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False)
-    if code.returncode not in (0, 1):
+        done = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False)
+    seconds, after = time.perf_counter() - started, os.times()
+    if done.returncode not in (0, 1):
         said = log.read_text(encoding="utf-8", errors="replace").strip()
-        raise UserError(f"'exporter {words[0]}' ended with {code.returncode}.", said[-600:])
+        raise UserError(f"'exporter {words[0]}' ended with {done.returncode}.", said[-600:])
+    children = sum(after[2:4]) - sum(used[2:4])
+    return Taken(seconds, children)
 
 
 def write_plain(

@@ -28,7 +28,8 @@ class Row:
         writes: whether it writes a .tflite.
         not_run: the reason, or None.
         sqnr_to_ours, error_to_ours: this row's figure minus that of our default, paired.
-        seconds: to quantize. megabytes: of the file. installed_mb: of the environment.
+        seconds, cpu_seconds: to quantize, by the clock and by processor (which a busy
+            machine changes less). megabytes: of the file. installed_mb: of the environment.
         latency_ms: median, one thread; `latency_ratio` to TFLiteConverter's file.
     """
 
@@ -42,6 +43,7 @@ class Row:
     sqnr_to_ours: Estimate | None = None
     error_to_ours: Estimate | None = None
     seconds: float | None = None
+    cpu_seconds: float | None = None
     megabytes: float | None = None
     installed_mb: float | None = None
     latency_ms: float | None = None
@@ -81,7 +83,11 @@ class Measuring:
         except NotRunError as error:
             self._keep(replace(row, not_run=str(error)))
             return
-        self._keep(replace(row, seconds=made.seconds), made.logits, made.tflite)
+        self._keep(
+            replace(row, seconds=made.seconds, cpu_seconds=made.cpu_seconds),
+            made.logits,
+            made.tflite,
+        )
 
     def add_peer(self, peer: Peer, run: Callable[[Peer, Prepared], Ran]) -> None:
         """Run a peer; a failure becomes a row that says so."""
@@ -91,7 +97,13 @@ class Measuring:
         except NotRunError as error:
             self._keep(replace(row, not_run=str(error)))
             return
-        row = replace(row, version=ran.version, seconds=ran.seconds, installed_mb=ran.megabytes)
+        row = replace(
+            row,
+            version=ran.version,
+            seconds=ran.seconds,
+            cpu_seconds=ran.cpu_seconds,
+            installed_mb=ran.megabytes,
+        )
         self._keep(row, ran.logits, ran.tflite)
 
     def _keep(self, row: Row, logits: Logits | None = None, tflite: Path | None = None) -> None:
