@@ -46,11 +46,12 @@ class QuantizationPlan:
         record: how it was done (rule per tensor, image count ...), for the manifest.
         float_nodes: names of nodes that compute in float. What they make is float32;
             where an int8 node reads it, it is rounded to its entry in `activations`.
-            Their weights are the graph's, their biases those of `weights`.
-        dynamic_nodes: those of the float nodes (Conv without groups, Dense) whose
+            Weights and biases are the graph's.
+        dynamic_nodes: those of the float nodes (Conv but for depthwise, Dense) whose
             weights stay int8: the runtime quantizes what they read, image by image.
-        dequantized_nodes: those of the float nodes (Conv, Dense) whose weights are
-            stored as int8 and turned into float before they are used.
+            Weights and biases are those of `weights`, the bias as float32.
+        dequantized_nodes: those of the float nodes (Conv, Dense) whose int8 weights are
+            turned into float before they are used; the same holds for their biases.
         activation_type: what `activations` are for; int16 ones are symmetric, in
             [-32767, 32767], and biases then have 64 bits.
     """

@@ -38,17 +38,18 @@ def fake_quantize(values: npt.NDArray[np.float32], by: Affine) -> npt.NDArray[np
 def dequantized_graph(graph: Graph, plan: QuantizationPlan) -> Graph:
     """The graph with the plan's rounded weights, biases and constants, in float.
 
-    Float nodes keep their weights where the plan does not store them as integers.
+    Float nodes stay as they are where the plan does not store their weights as integers.
     """
     operands = {name for node in graph.nodes if node.name not in plan.float_nodes
                 for name in node.inputs}  # fmt: skip
 
     def rewrite(node: Node) -> Node:
-        if isinstance(node, Conv | Dense) and node.name in plan.weights:
+        if not isinstance(node, Conv | Dense) or node.name not in plan.weights:
+            return node
+        if plan.keeps_int8_weights(node.name):
             source = plan.activations[node.inputs[0]]
             weight, bias = dequantize_weights(plan.weights[node.name], source)
-            kept = plan.keeps_int8_weights(node.name)
-            return replace(node, weight=weight if kept else node.weight, bias=bias)
+            return replace(node, weight=weight, bias=bias)
         return node
 
     constants = {

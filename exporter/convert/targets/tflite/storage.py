@@ -127,7 +127,7 @@ class Storage:
             arrange, axis = layout.depthwise_weight, 3
         elif node.weight.ndim == 2:
             arrange = layout.dense_weight
-        if self.plan is None:
+        if self.plan is None or not self.plan.keeps_int8_weights(name):
             weight = self.floats(f"{name}/weight", arrange(self._rounded(node.weight)))
             return weight, self.floats(f"{name}/bias", node.bias)
         quantized = self.plan.weights.get(name)
@@ -139,8 +139,6 @@ class Storage:
             return self.int8_weights(name, quantized, arrange(quantized.values), axis, source)
         step = self.plan.activations[node.inputs[0]]
         bias = self.floats(f"{name}/bias", dequantize_weights(quantized, step)[1])
-        if not self.plan.keeps_int8_weights(name):
-            return self.floats(f"{name}/weight", arrange(node.weight)), bias
         return self._int8_for_float(name, quantized, arrange(quantized.values), axis), bias
 
     def _int8_for_float(
