@@ -206,6 +206,16 @@ def test_another_process_writes_the_same_bytes_in_silence(folder: Path, tmp_path
     assert digests(tmp_path) == digests(folder)
 
 
+def test_a_refusal_leaves_no_trace_in_the_next_file(folder: Path, tmp_path: Path) -> None:
+    graph = sample()
+    nodes = [replace(n, weight=n.weight * 1e6) if isinstance(n, Dense) else n for n in graph.nodes]
+    with pytest.raises(coreml.CoreMLError):
+        broken = replace(graph, nodes=tuple(nodes))
+        coreml.write(broken, small_contract(), tmp_path / "m16.mlpackage", "float16")
+    write_all(tmp_path)
+    assert digests(tmp_path) == digests(folder)
+
+
 def test_the_import_leaves_no_trace() -> None:
     """What was kept out of coremltools can be imported afterwards; the logger is as it was."""
     script = (

@@ -43,6 +43,7 @@ def build_program(ct: Any, graph: Graph, style: Style, plan: QuantizationPlan | 
         )
     from coremltools.converters.mil.mil import Builder, Function, Program
 
+    Builder.name_count.clear()  # else names go on from a program that was not finished
     opset = ct.target[style.target]
     pixels = {INPUT_NAME: Builder.placeholder(shape=graph.input.shape, name=INPUT_NAME)}
     with Function(pixels, opset_version=opset) as function:
