@@ -33,8 +33,8 @@ from exporter.convert.graph import Conv, Dense, Graph
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
 from exporter.convert.quantize.simulate import dequantized_graph
 from exporter.convert.targets.coreml.emitter import (
-    FLOAT_OF,
     EMITTERS,
+    FLOAT_OF,
     CoreMLError,
     Emitter,
     Style,
