@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from exporter.diagnose.cuts import CONVERTERS, computing, in_float
+from exporter.diagnose.cuts import CONVERTERS, in_float
 from exporter.diagnose.probes import Floats, Probe
 from exporter.diagnose.tally import decibels, power
 from exporter.diagnose.tflite_file import Operator, TfliteFile, pack
@@ -85,12 +85,17 @@ def with_noise(file: TfliteFile, logits: int) -> tuple[bytes, dict[int, int]]:
     noises: dict[int, int] = {}
     operators: list[Any] = []
     for operator in _up_to(file, logits):
-        found = graph.operators[operator.index]
-        found.inputs = np.array([alias.get(int(i), int(i)) for i in found.inputs], np.int32)
-        clean = _tensor(graph, operator.output, b"/clean")
+        if operator.output in alias:
+            continue
         noises[operator.output] = _tensor(graph, operator.output, b"/noise")
-        found.outputs = np.array([clean], np.int32)
-        operators += [found, _sum(model, clean, noises[operator.output], operator.output)]
+        clean = alias.get(operator.inputs[0], operator.inputs[0])
+        if operator.kind not in CONVERTERS:
+            found = graph.operators[operator.index]
+            found.inputs = np.array([alias.get(int(i), int(i)) for i in found.inputs], np.int32)
+            clean = _tensor(graph, operator.output, b"/clean")
+            found.outputs = np.array([clean], np.int32)
+            operators.append(found)
+        operators.append(_sum(model, clean, noises[operator.output], operator.output))
     graph.operators = operators
     graph.inputs = np.array([file.input, *noises.values()], np.int32)
     graph.outputs = np.array([logits], np.int32)
@@ -99,15 +104,18 @@ def with_noise(file: TfliteFile, logits: int) -> tuple[bytes, dict[int, int]]:
 
 def _up_to(file: TfliteFile, logits: int) -> list[Operator]:
     last = file.producers[logits].index
-    return [operator for operator in computing(file) if operator.index <= last]
+    return [operator for operator in file.operators if operator.index <= last]
 
 
 def _stored_as(file: TfliteFile) -> dict[int, int]:
-    """What QUANTIZE and DEQUANTIZE make, as the tensor that they make it of."""
+    """What DEQUANTIZE makes, and QUANTIZE of the pixels, as the tensor that it is made of.
+
+    Any other QUANTIZE rounds, so it has a noise of its own and stays, as a sum.
+    """
     found: dict[int, int] = {}
     for operator in file.operators:
-        if operator.kind in CONVERTERS:
-            source = operator.inputs[0]
+        source = operator.inputs[0]
+        if operator.kind == "DEQUANTIZE" or (operator.kind, source) == ("QUANTIZE", file.input):
             found[operator.output] = found.get(source, source)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from exporter.prove.runtimes.errors import damaged
 from exporter.prove.runtimes.litert import require_tflite
 
 _IDENTIFIER = b"TFL3"
@@ -104,16 +106,20 @@ class Operator:
 
 
 class TfliteFile:
-    """A file read once; its copies share its weights."""
+    """A file that is read once.
+
+    Raises:
+        UserError: no such file, or no TFLite flatbuffer, or one that is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         require_tflite(path)
         self._data = Path(path).read_bytes()
         self.path = Path(path)
-
-    @functools.cached_property
-    def _root(self) -> Any:
-        return self.model().subgraphs[0]
+        try:
+            self._root = self.model().subgraphs[0]
+        except (struct.error, ValueError, IndexError, TypeError) as error:
+            raise damaged(path, "flatbuffers", error) from error
 
     def model(self) -> Any:
         """A fresh, changeable copy as the schema's objects, without signatures and metadata."""
