@@ -71,10 +71,9 @@ def _logistic(source: Steps, to: Writer) -> Steps:
 def logistic_table(source: Affine) -> npt.NDArray[np.int8]:
     """LOGISTIC: what each level becomes at scale 1/256 and zero point -128, int8 `[256]`.
 
-    XNNPACK's reference kernel: the exponential in float64, the rest in float32, rounded
-    half away from zero.
+    The exponential and the quotient in float64, then float32, rounded half to even.
     """
     values = (integers() - source.zero_point).astype(np.float32) * np.float32(source.scale)
     power = np.exp(np.clip(values.astype(np.float64), -100.0, 100.0))
     share = (power / (1 + power)).astype(np.float32)
-    return to_int8(np.floor(share.astype(np.float64) * 256 + 0.5).astype(np.int64) - 128)
+    return to_int8(np.rint(share * np.float32(256)).astype(np.int64) - 128)

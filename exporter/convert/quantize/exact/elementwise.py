@@ -12,11 +12,12 @@ import math
 import numpy as np
 from onnx import TensorProto
 
-from exporter.convert.graph import Add, Fused, Mul, Sub
+from exporter.convert.graph import Add, Fused, GraphError, Mul, Sub
 from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
 from exporter.convert.quantize.plan import Affine
 
 _FACTOR_BITS = 20
+_COARSEST = 256.0  # steps of the result in one of an operand; beyond it LiteRT's sums wrap
 
 
 @simulates(Add)
@@ -38,6 +39,8 @@ def added(one: Steps, other: Steps, sign: int, made: Affine, fused: Fused, to: W
     """`one + sign * other`."""
     first = np.float32(one.affine.scale) / np.float32(made.scale)
     second = np.float32(other.affine.scale) / np.float32(made.scale)
+    if sign > 0:
+        _check(max(first, second))
     shift = _FACTOR_BITS - (math.frexp(float(max(first, second)))[1] - 1)
     factors = [int(np.rint(math.ldexp(float(each), shift))) for each in (first, second)]
     total = to.constant(2.0 ** (shift - 1), np.float64)
@@ -52,5 +55,14 @@ def added(one: Steps, other: Steps, sign: int, made: Affine, fused: Fused, to: W
 def multiplied(one: Steps, other: Steps, made: Affine, fused: Fused, to: Writer) -> Steps:
     """`one * other`."""
     factor = np.float32(one.affine.scale) * np.float32(other.affine.scale) / np.float32(made.scale)
+    _check(factor)
     product = to.op("Mul", [one.name, other.name])
     return to.rounded(to.op("Mul", [product, to.constant(factor)]), made, fused)
+
+
+def _check(ratio: np.float32) -> None:
+    if ratio >= _COARSEST:
+        raise GraphError(
+            f"one step of an operand is {ratio:.3g} steps of the result: XNNPACK leaves such a "
+            "sum or product to a kernel that overflows"
+        )

@@ -41,9 +41,10 @@ class Multiplier:
         return cls(0, 0) if shift < -31 else cls(fixed, shift)
 
     def times(self, values: Integers) -> Integers:
-        """`MultiplyByQuantizedMultiplier`, which rounds twice."""
+        """`MultiplyByQuantizedMultiplier` as built for x86: it rounds twice, half up."""
         left, right = max(self.shift, 0), max(-self.shift, 0)
-        return divide_by_power_of_two(high_product(values << left, self.fixed, 31), right)
+        product = high_product(values << left, self.fixed, 31)
+        return product if not right else (product + (1 << (right - 1))) >> right
 
     def halved(self) -> int:
         """The factor's 16 upper bits, saturated to int16."""

@@ -68,14 +68,21 @@ def _window_counts(node: AveragePool, height: int, width: int) -> npt.NDArray[np
 
 @simulates(GlobalAveragePool)
 def _global_average_pool(node: GlobalAveragePool, to: Writer) -> Steps:
-    """MEAN: XNNPACK's sum of steps, times a float32, half to even."""
+    """MEAN: the sum of the levels, times a float32, plus a float32; half to even."""
     source, made = to.read(node), to.affine(node)
     height, width = to.graph.shapes[node.inputs[0]][2:]
+    count, zero = height * width, source.affine.zero_point
+    summed = to.cast(source.name, TensorProto.DOUBLE)
     axes = to.constant([2, 3], np.int64)
-    total = to.op("ReduceSum", [source.name, axes], keepdims=int(node.keep_dims))
+    total = to.op("ReduceSum", [summed, axes], keepdims=int(node.keep_dims))
+    levels = to.op("Add", [total, to.constant(count * zero, np.float64)])
     ratio = np.float32(source.affine.scale) / np.float32(made.scale)
-    factor = ratio / np.float32(height * width)
-    return to.rounded(to.op("Mul", [total, to.constant(factor)]), made)
+    factor = ratio * (np.float32(1) / np.float32(count))
+    shift = np.float32(made.zero_point) - np.float32(count * zero) * factor
+    scaled = to.op("Mul", [to.cast(levels, TensorProto.FLOAT), to.constant(factor)])
+    moved = to.op("Add", [scaled, to.constant(shift)])
+    whole = to.op("Round", [moved])
+    return to.rounded(to.op("Sub", [whole, to.constant(float(made.zero_point))]), made)
 
 
 @simulates(Pad)
