@@ -30,7 +30,8 @@ from models.errors import MissingExtraError
 from support import bundles, nets
 
 module = sys.modules[package_distill.__module__]
-SHORT = DistillSettings(steps=12, batch=8, views=2, checks=3)
+SPOIL = 20  # steps
+SHORT = DistillSettings(steps=12, batch=8, views=2, checks=3, shift_rate=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def spoiled(graph: Graph, pictures: list[np.ndarray]) -> Quantized:
         old = weights[name]
         node = next(n for n in graph.nodes if n.name == name)
         unit = activations[node.inputs[0]].scale * old.scales.astype(np.float64)
-        moved = random.normal(0, 6 * activations[node.output].scale, len(unit)) / unit
+        moved = random.normal(0, SPOIL * activations[node.output].scale, len(unit)) / unit
         weights[name] = replace(old, bias=(old.bias + np.rint(moved)).astype(np.int32))
     return replace(fast, plan=replace(fast.plan, weights=weights))
 
@@ -220,6 +221,7 @@ def test_from_the_default_quantizer_it_is_no_worse(
     assert "equalization" in found.plan.record
 
 
+@pytest.mark.usefixtures("from_spoiled")
 def test_too_few_images_are_refused(graph: Graph, pictures: list[np.ndarray]) -> None:
     with pytest.raises(CalibrationError, match="19 different") as error:
         distill(graph, lambda: [*pictures[:19], *pictures[:5]], settings=SHORT)

@@ -10,7 +10,7 @@ in its first layers, and most of what is lost in its last (docs/distillation.md)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +111,7 @@ class Teacher:
     def __init__(
         self,
         graph: Graph,
-        scales: dict[str, npt.NDArray[np.float64]],
+        scales: Mapping[str, npt.NDArray[np.float64]],
         learner: LearnedNetwork,
         course: Course,
     ) -> None:

@@ -58,6 +58,9 @@ class FloatNetwork:
 class LayerWeights(nn.Module):
     """What is learned of one Conv or Dense."""
 
+    scale: Tensor
+    bias: Tensor
+
     def __init__(self, node: Conv | Dense, start: QuantizedWeights, bias: Tensor, unit: float):
         super().__init__()
         scale = torch.from_numpy(start.scales.copy())
@@ -72,7 +75,7 @@ class LayerWeights(nn.Module):
         self.unit = unit
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        whole: Tensor = RoundWeight.apply(self.steps)  # type: ignore[no-untyped-call]
+        whole: Tensor = RoundWeight.apply(self.steps)
         weight = whole * _to_rows(self.scales(), whole)
         if weight.dim() == 4:
             weight = weight.contiguous(memory_format=torch.channels_last)
@@ -98,7 +101,7 @@ class Rounding(nn.Module):
         self.start = start
 
     def scale(self) -> Tensor:
-        return np.float32(self.start.scale) * self.growth.exp()
+        return self.growth.exp() * float(np.float32(self.start.scale))
 
     def zero_point(self) -> Tensor:
         moved = self.moved + self.start.zero_point
@@ -108,7 +111,7 @@ class Rounding(nn.Module):
         scale, zero = self.scale(), self.zero_point()
         if not self._clips_like(fused, float(scale.detach()), float(zero.detach())):
             values = activate(values, fused)
-        found: Tensor = RoundActivation.apply(values, scale, zero)  # type: ignore[no-untyped-call]
+        found: Tensor = RoundActivation.apply(values, scale, zero)
         return found
 
     def _clips_like(self, fused: Fused, scale: float, zero: float) -> bool:
@@ -209,7 +212,7 @@ def walk(
 
 def to_input(graph: Graph, pixels: Tensor) -> Tensor:
     """uint8 `[N, H, W, 3]` to float32 `[N, 3, H, W]`, in memory channels last."""
-    values = (pixels.float() - graph.input.zero_point) * np.float32(graph.input.scale)
+    values = (pixels.float() - graph.input.zero_point) * float(np.float32(graph.input.scale))
     return values.permute(0, 3, 1, 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ def learn(
 
 def parameters(
     network: LearnedNetwork, course: Course, settings: DistillSettings
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """What learns, with its rates: groups for an optimizer, `rate` beside `lr`.
 
     A scale that a tensor before the learning part shares stays as it is.
@@ -101,7 +102,7 @@ def parameters(
         (settings.scale_rate, [each.growth for each in roundings]),
         (settings.zero_point_rate, [each.moved for each in roundings]),
     ]
-    groups: list[dict[str, object]] = []
+    groups: list[dict[str, Any]] = []
     for rate, values in wanted:
         values = [value for value in values if value.requires_grad]
         if rate > 0 and values:

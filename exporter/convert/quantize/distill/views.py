@@ -34,7 +34,7 @@ def make_view(images: Sequence[Image], index: int, random: np.random.Generator) 
     found = _mirrored(images[index], random)
     if random.random() < PLAIN:
         return found
-    pixels = _cropped(found, random).astype(np.float32)
+    pixels = _cropped(found, random).astype(np.float64)
     if random.random() < MIXED:
         share = random.uniform(0.2, 0.5)
         other = _mirrored(images[int(random.integers(len(images)))], random)
