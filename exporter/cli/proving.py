@@ -51,6 +51,25 @@ def verify(bundle: BundleDir) -> None:
 
 
 @app.command()
+def quantize_report(
+    bundle: BundleDir,
+    images: Images = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use at most so many images.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the page and the JSON; default: beside BUNDLE."),
+    ] = None,
+    key: Annotated[
+        str, typer.Option("--format", help="tflite-int8 or tflite-mixed.")
+    ] = "tflite-int8",
+) -> None:
+    """Say where BUNDLE's int8 file loses: layer by layer, range by range, image by image."""
+    from exporter.diagnose import command
+
+    raise typer.Exit(command.quantize_report(bundle, images, limit, out, key))
+
+
+@app.command()
 def bench(
     bundle: BundleDir,
     images: Images = None,

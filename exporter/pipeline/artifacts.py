@@ -163,6 +163,16 @@ def _make_int8(
     return {"minimum_runtime": tflite.minimum_runtime(path)}
 
 
+def _make_w8a8(
+    row: bundle.Format, onnx: Path, contract: Contract, folder: Path, calibrated: Calibrated
+) -> dict[str, object]:
+    from exporter.convert.targets import coreml
+
+    found = _quantized(onnx, calibrated)
+    coreml.write_w8a8(found.graph, contract, folder / row.path, found.plan)
+    return {}
+
+
 def _make_saved_model(
     row: bundle.Format, onnx: Path, contract: Contract, folder: Path
 ) -> dict[str, object]:
@@ -193,4 +203,4 @@ _MAKERS: dict[str, Maker] = {
     "coreml": _make_coreml,
 }
 FromPlan = Callable[[bundle.Format, Path, Contract, Path, Calibrated], dict[str, object]]
-_CALIBRATED: dict[str, FromPlan] = {"tflite-int8": _make_int8}
+_CALIBRATED: dict[str, FromPlan] = {"tflite-int8": _make_int8, "coreml-w8a8": _make_w8a8}
