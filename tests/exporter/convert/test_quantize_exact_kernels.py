@@ -334,6 +334,39 @@ def test_sums_beyond_what_float32_holds_are_exact() -> None:
     assert differing(case, np.random.default_rng(0), images=16) == 0
 
 
+def capped(kind: type[Node], made: Affine) -> Case:
+    """A fused or single RELU6 of values that reach the cap."""
+    source = Affine(1.0, -128)
+    stored = QuantizedWeights(
+        np.full((CHANNELS, 1, 1, 1), 127, np.int8),
+        np.full(CHANNELS, made.scale, np.float32),
+        np.zeros(CHANNELS, np.int32),
+    )
+    weights, constants, fields = {}, {}, {"inputs": ("p",), "fused": Fused.RELU6}
+    if kind is Conv:
+        weight, bias = stored.values.astype(np.float32), np.zeros(CHANNELS, np.float32)
+        fields |= {"weight": weight, "bias": bias, "groups": CHANNELS}
+        weights = {"n": stored}
+    elif kind is Relu6:
+        del fields["fused"]
+    else:
+        fields["inputs"] = ("p", "k")
+        constants = {"k": (np.array([127], np.int8), Affine(1.0, 0))}
+    plan = QuantizationPlan({"p": source, "o": made}, weights, constants)
+    floats = {name: np.zeros(1, np.float32) for name in constants}
+    return graph_of([kind(name="n", output="o", **fields)], source, constants=floats), plan
+
+
+@pytest.mark.parametrize("kind", [Add, Mul, Conv, Relu6])
+def test_a_cap_between_two_steps_is_rounded_as_litert_does(kind: type[Node]) -> None:
+    """Kernels of XNNPACK round the sum with the zero point, to even; RELU6 rounds away."""
+    random = np.random.default_rng(2)
+    for steps in range(0, 80, 3):
+        scale = float(np.float32(6 / (steps + 0.5 + random.uniform(-1e-6, 1e-6))))
+        made = Affine(scale, int(random.integers(-128, 126 - steps)))
+        assert differing(capped(kind, made), random, images=1) == 0
+
+
 # by hand
 
 

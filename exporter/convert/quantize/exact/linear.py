@@ -98,17 +98,19 @@ def exact_parts(values: Weight, source: Steps) -> list[Weight]:
     rows = values.reshape(len(values), -1)
     for count in range(1, rows.shape[1] + 1):
         position = np.arange(rows.shape[1]) * count // rows.shape[1]
-        parts = [np.where(position == part, rows, 0) for part in range(count)]
+        parts = [np.where(position == part, rows, np.int8(0)) for part in range(count)]
         if all((_largest_sum(part, source) <= EXACT).all() for part in parts):
-            return [part.astype(np.int8).reshape(values.shape) for part in parts]
+            return [part.reshape(values.shape) for part in parts]
     raise AssertionError("a single product is at most 255 * 127")
 
 
 def _largest_sum(values: Weight, source: Steps) -> npt.NDArray[np.int64]:
     """By output channel, the largest magnitude that any partial sum of products can have."""
-    rows = values.reshape(len(values), -1).astype(np.int64)
-    up = np.maximum(rows * source.low, rows * source.high).sum(axis=1)
-    down = np.minimum(rows * source.low, rows * source.high).sum(axis=1)
+    rows = values.reshape(len(values), -1)
+    positive = np.maximum(rows, 0).sum(axis=1, dtype=np.int64)
+    negative = np.minimum(rows, 0).sum(axis=1, dtype=np.int64)
+    up = positive * source.high + negative * source.low
+    down = positive * source.low + negative * source.high
     return np.asarray(np.maximum(up, -down), np.int64)
 
 

@@ -179,12 +179,16 @@ def integer_name(tensor: str) -> str:
 
 
 def fused_bounds(affine: Affine, fused: Fused) -> tuple[int, int]:
-    """The least and largest level that a fused activation leaves."""
+    """The least and largest level that a fused activation leaves.
+
+    XNNPACK rounds the cap, half to even, after it has added the zero point in float32.
+    """
     if fused is Fused.NONE:
         return _LOW, _HIGH
     high = _HIGH
     if fused is Fused.RELU6:
-        high = min(_HIGH, affine.zero_point + int(np.rint(6 / np.float32(affine.scale))))
+        cap = np.float32(6) / np.float32(affine.scale) + np.float32(affine.zero_point)
+        high = min(_HIGH, int(np.rint(cap)))
     return affine.zero_point, high
 
 
