@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from rich.console import Console
 
 from bench.int8 import __main__ as command
 from bench.int8 import (
@@ -368,6 +369,43 @@ class TestTables:
             assert one.width == two.width > 500
         first = (tmp_path / "one.png").read_bytes()
         assert first != (tmp_path / "two.png").read_bytes()
+
+
+class TestReports:
+    TASK = protocol.Task(protocol.IMAGENET, (), (Path("a"),), (Path("b"), Path("c")), (0, 1))
+
+    def test_three_files_are_written(self, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        out = tmp_path / "found"
+        command._report(out, self.TASK, [line(), TestTables.FAILED], Console(width=200, quiet=True))
+        assert sorted(path.name for path in out.iterdir()) == ["int8.json", "int8.md", "int8.png"]
+        text = (out / "int8.md").read_text(encoding="utf-8")
+        assert text.startswith("ImageNet: 1 photographs calibrate, 2 others evaluate.\n\n| quant")
+        assert "pip failed" in text
+        assert "| the default | sqnr | >= 23 |" in text
+
+    def test_goals_are_those_of_imagenet(self, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        task = replace(self.TASK, name="flowers17")
+        command._report(tmp_path, task, [line()], Console(quiet=True))
+        assert ">= 23" not in (tmp_path / "int8.md").read_text(encoding="utf-8")
+
+    def test_folds_name_what_was_not_run(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folds = [[line(), TestTables.FAILED], [line(), TestTables.FAILED]]
+        command._report_folds(tmp_path, folds, Console(width=200))
+        assert "nncf: not run: pip failed" in capsys.readouterr().out
+        read = json.loads((tmp_path / "int8.json").read_text(encoding="utf-8"))
+        assert list(read["folds"]) == ["the default"]
+        assert len(read["rows"]) == 4
+
+    def test_folds_are_for_imagenet(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["--data", str(tmp_path), "--folds", "5", "--checkpoint", "net.safetensors"]
+        assert command.main(words) == 2
+        assert "--folds is for ImageNet" in capsys.readouterr().out
 
 
 class TestMeasuring:

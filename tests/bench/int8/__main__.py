@@ -23,7 +23,7 @@ from bench import sizes
 from bench.int8 import output, peers, plot, protocol, rows
 from bench.int8.ours import METHODS, Method, Ours, help_text
 from bench.int8.peers import PEERS, Peer
-from bench.int8.prepared import prepare
+from bench.int8.prepared import Prepared, export_float, prepare
 from bench.int8.protocol import Task
 from models.errors import UserError
 
@@ -83,67 +83,78 @@ def chosen(
 def _run(options: argparse.Namespace, console: Console) -> None:
     methods, others = chosen(options.only, options.peers, bool(options.folds))
     data = protocol.find_data(options.data)
-    say = lambda line: console.print(escape(line))  # noqa: E731
+
+    def say(line: str) -> None:
+        console.print(escape(line))
+
+    if options.checkpoint:
+        if options.folds:
+            raise UserError("not run: --folds is for ImageNet.", "flowers17 has its own two splits")
+        tasks = [protocol.flowers(data, options.checkpoint)]
+    else:
+        tasks = [protocol.imagenet(data, fold) for fold in range(options.folds or 1)]
+    with tempfile.TemporaryDirectory(prefix="bench-int8-") as name:
+        found = []
+        say(f"{tasks[0].name}: exporting the float network ...")
+        bundle = export_float(tasks[0], Path(name) / "float")
+        for index, task in enumerate(tasks):
+            if options.folds:
+                say(f"Fold {index + 1} of {len(tasks)}")
+            prepared = prepare(task, bundle, Path(name) / str(index))
+            runs = 0 if options.folds else options.runs
+            found.append(measure(prepared, methods, others, runs, say))
     if options.folds:
-        _cross_validate(options, data, methods, console, say)
-        return
-    task = (protocol.flowers(data, options.checkpoint) if options.checkpoint
-            else protocol.imagenet(data))  # fmt: skip
-    found = measure(task, methods, others, options.runs, say)
-    title = (f"{task.name}: {len(task.calibration)} photographs calibrate, "
-             f"{len(task.evaluation)} others evaluate")  # fmt: skip
-    parts = [("Fidelity", output.FIDELITY, output.fidelity_lines(found)),
-             ("Cost", output.COST, output.cost_lines(found))]  # fmt: skip
-    if not options.checkpoint:
-        parts.append(("Goals", output.GOAL_HEAD, output.goal_lines(found)))
-    _show(console, title, parts)
-    if options.out:
-        _write(options.out, title, parts)
-        output.write_json(options.out / "int8.json", title, found)
-        plot.write_plot(options.out / "int8.png", title, found)
+        _report_folds(options.out, found, console)
+    else:
+        _report(options.out, tasks[0], found[0], console)
 
 
 def measure(
-    task: Task, methods: Sequence[Method], others: Sequence[Peer], runs: int,
+    prepared: Prepared, methods: Sequence[Method], others: Sequence[Peer], runs: int,
     say: Callable[[str], None],
 ) -> list[rows.Row]:  # fmt: skip
     """One task with every quantizer asked for, one after the other."""
-    with tempfile.TemporaryDirectory(prefix="bench-int8-") as name:
-        say(f"{task.name}: exporting the float network, decoding photographs ...")
-        prepared = prepare(task, Path(name))
-        measuring = rows.Measuring(prepared, say)
-        ours = Ours(prepared, help_text())
-        version = importlib.metadata.version("exporter")
-        installed = sizes.installed_megabytes(frozenset())
-        for method in methods:
-            measuring.add_ours(method, ours.run, version, installed)
-        for peer in others:
-            measuring.add_peer(peer, peers.run)
-        return measuring.rows(runs)
+    measuring = rows.Measuring(prepared, say)
+    ours = Ours(prepared, help_text())
+    version = importlib.metadata.version("exporter")
+    installed = sizes.installed_megabytes(frozenset())
+    for method in methods:
+        measuring.add_ours(method, ours.run, version, installed)
+    for peer in others:
+        measuring.add_peer(peer, peers.run)
+    return measuring.rows(runs)
 
 
-def _cross_validate(
-    options: argparse.Namespace, data: Path, methods: Sequence[Method], console: Console,
-    say: Callable[[str], None],
-) -> None:  # fmt: skip
-    if options.checkpoint:
-        raise UserError("not run: --folds is for ImageNet.", "flowers17 has its own two splits")
-    by_fold = []
-    for fold in range(protocol.FOLDS):
-        say(f"fold {fold + 1} of {protocol.FOLDS}")
-        by_fold.append(measure(protocol.imagenet(data, fold), methods, [], 0, say))
-    found = rows.over_folds(by_fold)
-    title = f"ImageNet over {protocol.FOLDS} folds: mean ± standard deviation (extremes)"
+def _report(out: Path | None, task: Task, found: Sequence[rows.Row], console: Console) -> None:
+    title = (
+        f"{task.name}: {len(task.calibration)} photographs calibrate, "
+        f"{len(task.evaluation)} others evaluate"
+    )
+    parts = [
+        ("Fidelity", output.FIDELITY, output.fidelity_lines(found)),
+        ("Cost", output.COST, output.cost_lines(found)),
+    ]
+    if task.name == protocol.IMAGENET:
+        parts.append(("Goals", output.GOAL_HEAD, output.goal_lines(found)))
+    _show(console, title, parts)
+    if out:
+        _write(out, title, parts)
+        output.write_json(out / "int8.json", title, found)
+        plot.write_plot(out / "int8.png", title, found)
+
+
+def _report_folds(out: Path | None, folds: Sequence[list[rows.Row]], console: Console) -> None:
+    found = rows.over_folds(folds)
+    title = f"ImageNet over {len(folds)} folds: mean ± standard deviation (extremes)"
     parts = [("Folds", output.FOLDS, output.fold_lines(found))]
     _show(console, title, parts)
-    not_run = [row for row in by_fold[0] if row.label not in found]
-    for row in not_run:
-        say(f"{row.label}: not run: {row.not_run or 'failed in one of the folds'}")
-    if options.out:
-        _write(options.out, title, parts)
-        output.write_json(
-            options.out / "int8.json", title, [one for fold in by_fold for one in fold], found
-        )
+    for row in folds[0]:
+        if row.label not in found:
+            console.print(f"{row.label}: not run: {row.not_run or 'it failed in one of the folds'}")
+    if out:
+        _write(out, title, parts)
+        every = [row for fold in folds for row in fold]
+        output.write_json(out / "int8.json", title, every, found)
 
 
 Parts = Sequence[tuple[str, Sequence[str], output.Lines]]

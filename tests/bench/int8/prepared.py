@@ -109,18 +109,21 @@ class Prepared:
             raise RuntimeError(done.stderr.strip().splitlines()[-1])
 
 
-def prepare(task: Task, work: Path) -> Prepared:
-    """Export the float network, decode the photographs, run the one on the other.
+def prepare(task: Task, bundle: Bundle, work: Path) -> Prepared:
+    """Decode the photographs and run the float network on them.
+
+    Args:
+        bundle: of `export_float`.
+        work: a new folder.
 
     Raises:
-        UserError: the exporter refused, or the network's end is no softmax.
+        UserError: the network's end is no softmax, or an image cannot be read.
     """
     from models.images import load_pixels
 
-    bundle = _float_export(task, work / "float")
     contract = bundle.contract
     calibration = work / "calibration"
-    calibration.mkdir()
+    calibration.mkdir(parents=True)
     for index, file in enumerate(task.calibration):
         shutil.copy(file, calibration / f"{index:04d}_{file.name}")
     for part, files in (("calibration", task.calibration), ("evaluation", task.evaluation)):
@@ -140,7 +143,12 @@ def prepare(task: Task, work: Path) -> Prepared:
     )
 
 
-def _float_export(task: Task, out: Path) -> Bundle:
+def export_float(task: Task, out: Path) -> Bundle:
+    """A bundle with nothing but model.onnx.
+
+    Raises:
+        UserError: the exporter refused the model.
+    """
     run_exporter(
         [
             "export",

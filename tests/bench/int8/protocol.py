@@ -6,7 +6,6 @@ Fold k of a cross-validation takes the images k, k + 5, k + 10 ... to calibrate 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from models.errors import UserError
 from models.images import ImageFile, list_images
 
 DATA = "EXPORTER_BENCH_DATA"
+IMAGENET = "ImageNet"
 FOLDS = 5
 CALIBRATE = 100
 WEIGHTS = Path("weights/mobilenet_v2_imagenet.pth")
@@ -78,7 +78,7 @@ def imagenet(data: Path, fold: int = 0) -> Task:
     kept = split(files, fold)
     evaluated = tuple(file for file in files if file not in set(kept))
     words = (str(weights), "--arch", "mobilenet_v2", "--labels", "imagenet", "--resize", "224")
-    return Task("ImageNet", words, kept, evaluated, tuple(map(_class_of, evaluated)))
+    return Task(IMAGENET, words, kept, evaluated, tuple(map(_class_of, evaluated)))
 
 
 def _class_of(path: Path) -> int:
@@ -126,12 +126,3 @@ def spread(files: Sequence[ImageFile], count: int) -> tuple[Path, ...]:
     """`count` of the files (or all, where there are fewer), evenly over their order."""
     count = min(count, len(files))
     return tuple(files[index * len(files) // count].path for index in range(count))
-
-
-def content_hash(parts: Sequence[Path]) -> str:
-    """sha256 (hex) over the bytes of files, in order."""
-    digest = hashlib.sha256()
-    for path in parts:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
