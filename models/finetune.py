@@ -193,55 +193,69 @@ def _fit(
 ) -> dict[str, Any]:
     """Everything that needs torch; the history of the run."""
     from models.training import adapting
-    from models.training.batches import training_loader, validation_loader
     from models.training.keeper import Keeper, Meter
     from models.training.library import lightning
-    from models.training.pictures import decode_resized, decode_squares
     from models.training.start import starting_network
     from models.training.task import ACCURACY, Task
 
-    rule = settings.preprocessing
-    contract = Contract(labels, rule, name=settings.name or folder.path.resolve().name)
-    aware = settings.quantization_aware
-    net = starting_network(settings, labels, on_message)
-    paths = [[item.path for item in part.items] for part in sets]
-    targets = [[item.class_index for item in part.items] for part in sets]
-    with _scratch_in(folder.path):
-        with bar(len(paths[0]) + len(paths[1]), settings.progress) as shown:
-            one = partial(shown.advance, "Decoding the images")
-            learned = decode_resized(paths[0], rule, settings.memory_limit, folder.path, one)
-            judging = decode_squares(paths[1], rule, settings.memory_limit, folder.path, one)
-        ranged = adapting.calibration_pictures(sets[0], rule, folder.path) if aware else None
-        if not settings.resume:
-            folder.begin(description)
-    loaders = (
-        training_loader(learned, targets[0], settings),
-        validation_loader(judging, targets[1], _EVALUATION_BATCH),
+    contract = Contract(
+        labels, settings.preprocessing, name=settings.name or folder.path.resolve().name
     )
+    notes: dict[str, Any] = {}
+    before = pictures = None
+    net = starting_network(settings, labels, on_message)
+    loaders = _decode(settings, folder, sets)
+    if settings.quantization_aware:
+        contract, notes = adapting.inherited(settings.weights, contract)
+        pictures = adapting.calibration_pictures(sets[0], settings.preprocessing, folder.path)
+    if not settings.resume:
+        folder.begin(description)
     if folder.last.exists():
         on_message(f"resuming from {folder.last}")
     steps = len(loaders[0]) * settings.recipe.epochs
     stopping = lightning.pytorch.callbacks.EarlyStopping(
         ACCURACY, mode="max", patience=settings.patience, check_on_train_epoch_end=False
     )
-    task = Task(net, zoo.get(settings.architecture).head, settings, steps, ranged)
-    notes = adapting.origin(settings.weights) if aware else {}
-    before = adapting.judged(task, loaders[1]) if aware else None
+    task = Task(net, zoo.get(settings.architecture).head, settings, steps, pictures)
+    if settings.quantization_aware:
+        before = adapting.judged(task, loaders[1])
+        on_message(adapting.in_words("before", before))
     with bar(steps, settings.progress) as shown:
         keeper = Keeper(folder, settings, contract, shown.above(on_message), notes)
-        if before is not None:
-            shown.above(on_message)(adapting.in_words("before", before))
-            if not folder.last.exists():
-                keeper.begin_with(task, before["int8"]["accuracy"], before["int8"]["loss"])
+        if before is not None and not folder.last.exists():
+            keeper.begin_with(task, before["int8"]["accuracy"], before["int8"]["loss"])
         trainer = _trainer(settings, folder, [stopping, keeper, Meter(shown)])
         _run(trainer, task, loaders, folder, keeper)
     history = {"epochs": keeper.epochs, "best": keeper.best}
     if before is not None:
         task.net.load_state_dict(dict(load_checkpoint(folder.checkpoint).state))
         after = adapting.judged(task, loaders[1])
-        on_message(adapting.in_words("after", after))
+        on_message(adapting.in_words("after", after, keeper.best))
         history["quantization_aware"] = {"before": before, "after": after}
     return history
+
+
+def _decode(
+    settings: TrainSettings, folder: RunFolder, sets: tuple[FolderSet, FolderSet]
+) -> tuple[Any, Any]:
+    """Loaders of the training and the validation pictures, decoded once."""
+    from models.training.batches import training_loader, validation_loader
+    from models.training.pictures import decode_resized, decode_squares
+
+    rule, limit = settings.preprocessing, settings.memory_limit
+    paths = [[item.path for item in part.items] for part in sets]
+    targets = [[item.class_index for item in part.items] for part in sets]
+    with (
+        _scratch_in(folder.path),
+        bar(len(paths[0]) + len(paths[1]), settings.progress) as shown,
+    ):
+        one = partial(shown.advance, "Decoding the images")
+        learned = decode_resized(paths[0], rule, limit, folder.path, one)
+        judging = decode_squares(paths[1], rule, limit, folder.path, one)
+    return (
+        training_loader(learned, targets[0], settings),
+        validation_loader(judging, targets[1], _EVALUATION_BATCH),
+    )
 
 
 def _trainer(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from models.contract import Preprocessing
+from models.checkpoint import load_checkpoint
+from models.contract import Contract, Preprocessing
 from models.data.folder import FolderSet
 from models.images import content_hash
 from models.training.library import torch
@@ -32,10 +34,20 @@ def calibration_pictures(train: FolderSet, rule: Preprocessing, folder: Path) ->
     return torch.stack(pictures).permute(0, 3, 1, 2).contiguous()
 
 
-def origin(weights: str) -> dict[str, Any]:
-    """What a checkpoint says about how it was trained."""
+def inherited(weights: str, contract: Contract) -> tuple[Contract, dict[str, Any]]:
+    """What a run keeps of the checkpoint it goes on from, and what it notes about it.
+
+    Args:
+        weights: path of the checkpoint.
+        contract: of the run; it gets the checkpoint's threshold.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
     path = Path(weights)
-    return {"quantization_aware": {"from": {"name": path.name, "sha256": content_hash(path)}}}
+    threshold = load_checkpoint(path).contract.not_sure_threshold
+    source = {"name": path.name, "sha256": content_hash(path)}
+    return replace(contract, not_sure_threshold=threshold), {"quantization_aware": {"from": source}}
 
 
 def judged(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, float]]:
@@ -58,10 +70,19 @@ def judged(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, di
     return {"float": exact, "int8": rounded}
 
 
-def in_words(when: str, figures: dict[str, dict[str, float]]) -> str:
-    """One line for the terminal."""
+def in_words(
+    when: str, figures: dict[str, dict[str, float]], best: Mapping[str, Any] | None = None
+) -> str:
+    """One line for the terminal.
+
+    Args:
+        best: the row of the epoch whose weights were kept; 0 is the beginning.
+    """
     exact, rounded = figures["float"]["accuracy"], figures["int8"]["accuracy"]
-    return f"{when}: validation accuracy {exact:.2%} in float, {rounded:.2%} as int8"
+    text = f"{when}: validation accuracy {exact:.2%} in float, {rounded:.2%} as int8"
+    if best is not None and best["epoch"] == 0:
+        text += "; no epoch was better, so the weights are those it began with"
+    return text
 
 
 def _figures(

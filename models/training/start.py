@@ -57,7 +57,7 @@ def continued(settings: TrainSettings) -> TrainSettings:
     settings are given back as they are.
 
     Raises:
-        TrainingError: an option or the labels were given and are others.
+        TrainingError: an option was given and is another one; a network of several answers.
         CheckpointError: the file cannot be used.
     """
     if not settings.quantization_aware or settings.weights in (NO_WEIGHTS, PUBLISHED_WEIGHTS):
@@ -74,6 +74,12 @@ def continued(settings: TrainSettings) -> TrainSettings:
             "leave them away: quantization-aware training goes on with the checkpoint's",
         )
     contract = found.contract
+    if contract.activation != "softmax":
+        raise TrainingError(
+            f"{path} gives several answers at once.",
+            f"its activation is {contract.activation}; a folder per class teaches one answer",
+            "train it where it was trained, or let exporter export quantize it as it is",
+        )
     return replace(
         settings,
         weights=str(path),

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("lightning") is None:
     pytest.skip("needs the extra 'train'", allow_module_level=True)
 
-from models.checkpoint import load_checkpoint  # noqa: E402 - needs torch
+from models.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402 - needs torch
 from models.contract import Label  # noqa: E402
 from models.errors import UserError  # noqa: E402
 from models.finetune import (  # noqa: E402
@@ -46,7 +46,7 @@ def draw(folder: Path, per_class: int, colours: dict[str, tuple[int, int, int]])
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("data") / "train", 24, COLOURS)
+    return draw(tmp_path_factory.mktemp("data") / "train", 16, COLOURS)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +56,17 @@ def trained(data: Path) -> Path:
         out=data.parent / "float",
         data=data,
         labels=(Label("red", "Ruber", "yes"), Label("blue"), Label("green")),
-        options={"width_mult": 0.1, "input_size": 48},
+        options={"width_mult": 0.1, "input_size": 32},
         epochs=4,
         batch_size=8,
         learning_rate=4e-3,
         jitter=0.0,
         name="colours",
     )
-    train(settings)
+    path = train(settings)
+    found = load_checkpoint(path)
+    contract = dataclasses.replace(found.contract, not_sure_threshold=0.7)
+    save_checkpoint(dataclasses.replace(found, contract=contract), path)
     return settings.out
 
 
@@ -175,13 +178,16 @@ def test_resumed_equals_uninterrupted(settings: TrainSettings, tmp_path: Path) -
 
 
 def test_weights_that_get_worse_are_not_kept(settings: TrainSettings, trained: Path) -> None:
-    out = train(dataclasses.replace(settings, learning_rate=5.0, epochs=1)).parent
+    said: list[str] = []
+    worse = dataclasses.replace(settings, learning_rate=5.0, epochs=1)
+    out = train(worse, on_message=said.append).parent
     history = json.loads((out / "history.json").read_text())
     assert history["best"]["epoch"] == 0
     before, after = load_checkpoint(trained / CHECKPOINT), load_checkpoint(out / CHECKPOINT)
     assert all(torch.equal(before.state[name], after.state[name]) for name in before.state)
     found = history["quantization_aware"]
     assert found["before"] == found["after"]
+    assert any("no epoch was better" in line for line in said)
 
 
 @pytest.mark.parametrize("weights", ["none", "imagenet"])
@@ -215,12 +221,20 @@ def test_other_classes(settings: TrainSettings, tmp_path: Path) -> None:
         train(dataclasses.replace(settings, data=other, labels=(Label("blue"), Label("pink"))))
 
 
+def test_several_answers_at_once(settings: TrainSettings, trained: Path, tmp_path: Path) -> None:
+    found = load_checkpoint(trained / CHECKPOINT)
+    contract = dataclasses.replace(found.contract, activation="sigmoid")
+    save_checkpoint(dataclasses.replace(found, contract=contract), tmp_path / CHECKPOINT)
+    with pytest.raises(TrainingError, match="several answers"):
+        train(dataclasses.replace(settings, weights=str(tmp_path)))
+
+
 def test_what_the_checkpoint_says_is_filled_in(settings: TrainSettings, trained: Path) -> None:
     found = continued(settings)
     assert found.weights == str(trained / CHECKPOINT)
-    assert dict(found.options) == {"width_mult": 0.1, "input_size": 48}
+    assert dict(found.options) == {"width_mult": 0.1, "input_size": 32}
     assert found.name == "colours"
-    assert found.preprocessing.resize_shorter_side == 55
+    assert found.preprocessing.resize_shorter_side == 37
     assert continued(found) == found
     recipe = dataclasses.replace(found, epochs=None, learning_rate=None).recipe
     assert recipe == QUANTIZATION_AWARE
