@@ -38,7 +38,7 @@ from exporter.prove.imageset import ImageSet, evenly
 from exporter.prove.runtimes import registry
 from exporter.prove.runtimes.base import Pixels
 
-COST_IMAGES = 8  # each takes one run a layer
+COST_IMAGES = 16  # each takes one run a layer
 PIXELS = "it holds the pixels themselves"
 UNKNOWN_SCALES = "its equalization was not written down"
 NO_COUNTERPART = "the float file has no tensor of this name"
