@@ -262,7 +262,7 @@ CASES: dict[str, Callable[[Scales], Case]] = {
     "mul_columns": lambda s: with_constant(Mul, s, (WIDTH,)),
     "mul_rows": lambda s: with_constant(Mul, s, (1, CHANNELS, HEIGHT, 1)),
     "concat": concat,
-    "quantize": lambda s: unary(MaxPool, s, 2.8, kernel=(1, 1), strides=(1, 1)),
+    "quantize": lambda s: unary(MaxPool, s, 3.5, kernel=(1, 1), strides=(1, 1)),
     "max_pool": lambda s: unary(
         MaxPool, s, shape=POOLED, same=True, strides=(2, 2), kernel=(3, 3), padding=(1, 1, 1, 1)
     ),
@@ -427,7 +427,7 @@ def test_rounding_half_up_is_found_out(name: str, monkeypatch: pytest.MonkeyPatc
 def _with_input_one_off(case: Case) -> Case:
     graph, plan = case
     first = plan.activations["p"]
-    moved = Affine(first.scale, first.zero_point - 1 if first.zero_point > 0 else 1)
+    moved = Affine(first.scale, first.zero_point + (1 if first.zero_point <= 0 else -1))
     given = replace(graph.input, zero_point=moved.zero_point + 128)
     return replace(graph, input=given), replace(plan, activations={**plan.activations, "p": moved})
 
