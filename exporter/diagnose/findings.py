@@ -10,6 +10,7 @@ from exporter.diagnose.results import Layer, Summary, shares, worst
 NAMED = 3
 FEW_IMAGES = 64  # the mean of per-image extremes is still moving below that
 CLIPPED = 0.001
+ENOUGH_IMAGES = 16  # on fewer, a channel that stays the same says little
 SURE = 0.25
 CLEAN_DB = 40.0  # noise below 1/10,000 of the logits: not worth a sentence
 
@@ -30,7 +31,8 @@ def sentences(bundle: Bundle, layers: tuple[Layer, ...], summary: Summary) -> tu
             if known
             else "Layers could not be compared one by one."
         )
-    found += _channels(layers)
+    if summary.images >= ENOUGH_IMAGES:
+        found += _channels(layers)
     found += _what_to_do(bundle, ranked, summary)
     return tuple(found)
 
