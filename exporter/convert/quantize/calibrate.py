@@ -26,6 +26,7 @@ from exporter.convert.quantize.errors import CalibrationError
 from exporter.convert.quantize.gradients import LogitGradients
 from exporter.convert.quantize.groups import Group, find_groups, quantized_nodes
 from exporter.convert.quantize.observe import ImageSample, Observation, Observer
+from exporter.convert.quantize.per_tensor import Choice, choose
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.ranges import (
     RULES,
@@ -145,6 +146,19 @@ def with_ranges(
     return replace(plan, record=record)
 
 
+def with_ranges_per_tensor(
+    graph: Graph, measured: Measured, plan: QuantizationPlan
+) -> QuantizationPlan:
+    """The plan of `with_ranges` with other ranges for late tensors, where `choose` finds any."""
+    groups, seen, rule = measured.groups, measured.seen, plan.record["rule"]
+    choices = choose(graph, groups, seen, rule, measured.kept)
+    if not choices:
+        return plan
+    other = _with_ranges(graph, groups, seen, rule, choices)
+    parts = {name: other.record[name] for name in ("weights", "activations")}
+    return replace(other, record={**plan.record, **parts})
+
+
 def with_corrected_biases(
     graph: Graph, plan: QuantizationPlan, measured: Measured
 ) -> QuantizationPlan:
@@ -171,13 +185,18 @@ def _with_best_ranges(
 
 
 def _with_ranges(
-    graph: Graph, groups: tuple[Group, ...], seen: Sequence[Observation | None], rule: Rule
+    graph: Graph,
+    groups: tuple[Group, ...],
+    seen: Sequence[Observation | None],
+    rule: Rule,
+    choices: Mapping[str, Choice] | None = None,
 ) -> QuantizationPlan:
-    """Ranges by one rule, and the weights and biases that follow from them."""
+    """Ranges by one rule but for `choices`, and the weights and biases that follow."""
     activations: dict[str, Affine] = {}
     tensors: dict[str, Any] = {}
     for group, observation in zip(groups, seen, strict=True):
-        chosen, notes = _decide(group, observation, rule)
+        choice = (choices or {}).get(group.tensors[0])
+        chosen, notes = _decide(group, observation, rule, choice)
         activations.update(dict.fromkeys(group.tensors, chosen))
         tensors[group.tensors[0]] = notes
         if len(group.tensors) > 1:
@@ -267,16 +286,20 @@ def _raise_not_finite(
     )
 
 
-def _decide(group: Group, seen: Observation | None, rule: Rule) -> tuple[Affine, dict[str, Any]]:
+def _decide(
+    group: Group, seen: Observation | None, rule: Rule, choice: Choice | None
+) -> tuple[Affine, dict[str, Any]]:
     """The scale of one group, and what the manifest says about it."""
     if seen is None:
         assert group.fixed is not None
         return group.fixed, {"rule": "given", **_affine_json(group.fixed)}
     used: Rule = "min_max" if group.logits else rule
-    wanted = choose_range(seen, used)
+    wanted = choice.wanted if choice else choose_range(seen, used)
     chosen = affine(wanted)
+    gain = {"alone_gain_db": [round(each, 2) for each in choice.gain_db]} if choice else {}
     return chosen, {
-        "rule": used,
+        "rule": choice.rule if choice else used,
+        **gain,
         "observed": _rounded(seen.low, seen.high),
         "mean": _rounded(seen.mean_low, seen.mean_high),
         "chosen": _rounded(wanted.low, wanted.high),

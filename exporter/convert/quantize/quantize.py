@@ -21,6 +21,7 @@ from exporter.convert.quantize.calibrate import (
     measure,
     with_corrected_biases,
     with_ranges,
+    with_ranges_per_tensor,
 )
 from exporter.convert.quantize.equalize import FACTOR, ChannelExtremes, Equalized, Vector, equalize
 from exporter.convert.quantize.moments import SecondMoments, scaled
@@ -80,6 +81,7 @@ def quantize(graph: Graph, images: Images, on_image: Callable[[], None] | None =
     if equalized.scales and change >= SAME_DB:
         other = measure(equalized.graph, images(), on_image)
         ranged = with_ranges(equalized.graph, other, plain.record["rule"])
+        ranged = with_ranges_per_tensor(equalized.graph, other, ranged)
         plan = _refined(equalized.graph, ranged, other, moments, equalized.scales)
         found["equalized"] = Quantized(equalized.graph, plan, equalized.scales)
     return _better(reference, found, plain, equalized, change)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import target_graphs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Conv, Dense
@@ -36,6 +40,62 @@ def test_a_depthwise_channel_has_a_matrix_of_its_own() -> None:
     weight = np.float32([[0.4, 0.4], [0.4, 0.4]])
     found = compensated(weight, np.float32([1.0, 1.0]), both, 1e-6)
     assert sorted(found[0].tolist()) == [0, 1] and found[1].tolist() == [0, 0]
+
+
+def test_depthwise_by_hand() -> None:
+    """One channel, three weights of 0.4, 0.3 and 0.2 and a step of 1, worked through.
+
+    With C = [[2, 1, 0], [1, 2, 1], [0, 1, 2]], its inverse is [[3, -2, 1], [-2, 4, -2],
+    [1, -2, 3]] / 4 and its upper factor's rows, divided by their diagonals, are (1, -2/3, 1/3),
+    (0, 1, -1/2) and (0, 0, 1). 0.4 rounds to 0: 0.3 becomes 0.3 + 0.4 * 2/3 = 0.567 and 0.2
+    becomes 0.2 - 0.4 / 3 = 0.067. 0.567 rounds to 1: 0.067 - 0.433 / 2 = -0.15. That rounds to 0.
+    """
+    c = np.array([[2.0, 1, 0], [1, 2, 1], [0, 1, 2]])[None]
+    weight, scales = np.float32([[[[0.4, 0.3, 0.2]]]]), np.float32([1.0])
+    assert not np.rint(weight).any()  # to the nearest all three vanish
+    found = compensated(weight, scales, c, 1e-12)
+    assert found.shape == (1, 1, 1, 3) and found.reshape(-1).tolist() == [0, 1, 0]
+    nearest = np.zeros(3)
+    assert cost(weight, found, scales, c) == pytest.approx(0.54, abs=1e-6)
+    assert cost(weight, nearest, scales, c) == pytest.approx(0.94, abs=1e-6)
+
+
+def exhaustive(row: np.ndarray, c: np.ndarray) -> float:
+    """The least cost of all ways to move each weight by up to four steps."""
+    moves = np.array(list(itertools.product(range(-3, 5), repeat=len(row))))
+    error = row - (np.floor(row) + moves)
+    return float(np.einsum("mi,ij,mj->m", error, c, error).min())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.floats(0.0, 0.95))
+def test_against_the_exhaustive_optimum(seed: int, inputs: int, together: float) -> None:
+    """Over eight rows within a factor of the best there is (1.8 was the worst of 400 draws,
+    1.08 the mean), and no row worse than rounded to the nearest."""
+    random = np.random.default_rng(seed)
+    mixed = random.standard_normal((inputs, inputs)) * (1 - together) + together
+    c = mixed @ mixed.T / inputs + 0.02 * np.eye(inputs)
+    weight = (random.standard_normal((8, inputs)) * 3).astype(np.float32)
+    scales = np.ones(8, np.float32)
+    steps = compensated(weight, scales, c, 1e-9)
+    found = cost(weight, steps, scales, c)
+    for row, rounded in zip(weight[:, None], steps[:, None], strict=True):
+        one = scales[:1]
+        assert cost(row, rounded, one, c) <= cost(row, np.rint(row), one, c) + 1e-9
+    best = sum(exhaustive(row.astype(np.float64), c) for row in weight)
+    assert best <= found + 1e-9
+    assert found <= 2.5 * best + 1e-9
+
+
+def test_a_row_that_the_greedy_order_spoils_is_rounded_to_the_nearest() -> None:
+    """Of many rows some are: with correlated inputs both answers occur."""
+    random = np.random.default_rng(0)
+    mixed = random.standard_normal((3, 3)) * 0.2 + 0.8
+    c = mixed @ mixed.T + 0.02 * np.eye(3)
+    weight = (random.standard_normal((200, 3)) * 3).astype(np.float32)
+    steps = compensated(weight, np.ones(200, np.float32), c, 1e-9)
+    same = (steps == np.rint(weight)).all(axis=1)
+    assert 0 < same.sum() < 200
 
 
 @pytest.mark.parametrize("inputs", [3, 64, 65, 150])
