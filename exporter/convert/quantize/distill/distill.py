@@ -50,7 +50,7 @@ def distill(
 ) -> Quantized:
     """The default quantizer's result, improved by learning; never one that is worse.
 
-    The same images, in any order, and the same settings give the same plan on one kind of
+    Learning gives the same plan for the same start, images in any order, settings and kind of
     processor, however many threads there are.
 
     Args:
