@@ -222,6 +222,8 @@ class TestEnvironments:
         for _ in range(2):
             with pytest.raises(NotRunError, match="RuntimeError: an error of its own"):
                 peers.run(peer, task)
+        (kept,) = (tmp_path / "cache" / environments.CACHE / "results").iterdir()
+        assert kept.name.endswith(".failed")
 
     def test_a_finished_result_is_taken_from_the_cache(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

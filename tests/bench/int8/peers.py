@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,25 +150,35 @@ def _key(peer: Peer, home: Environment, prepared: Prepared) -> str:
 
 
 def _make(peer: Peer, home: Environment, prepared: Prepared, folder: Path) -> None:
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    """Run a peer in a folder of its own, renamed when all is there; a failed one is kept."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         prepared.require_tensorflow_files()
-    except RuntimeError as error:
-        raise NotRunError(f"TensorFlow: {error}") from error
-    _start(peer, home, prepared, partial)
-    if (partial / LOGITS).is_file():
-        found = np.load(partial / LOGITS)
-    elif (partial / QDQ).is_file():
-        found = run_onnx(partial / QDQ, prepared.normalized(prepared.pixels))
-    else:
-        found = tflite_files.logits(partial / TFLITE, prepared, pixels_in=False)
-    if found.shape != prepared.reference.shape:
-        raise NotRunError(f"its logits are {found.shape}, not {prepared.reference.shape}")
-    np.save(partial / HOST_LOGITS, found)
+        _start(peer, home, prepared, partial)
+        np.save(partial / HOST_LOGITS, _answers(prepared, partial))
+    except NotRunError:
+        _rename(partial, folder.with_name(folder.name + ".failed"))
+        raise
+    _rename(partial, folder)
+
+
+def _rename(partial: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
+
+
+def _answers(prepared: Prepared, made: Path) -> Logits:
+    """The evaluated images' logits, whatever form a peer left its network in."""
+    if (made / LOGITS).is_file():
+        found: Logits = np.load(made / LOGITS)
+    elif (made / QDQ).is_file():
+        found = run_onnx(made / QDQ, prepared.normalized(prepared.pixels))
+    else:
+        found = tflite_files.logits(made / TFLITE, prepared, pixels_in=False)
+    if found.shape != prepared.reference.shape:
+        raise NotRunError(f"its logits are {found.shape}, not {prepared.reference.shape}")
+    return found
 
 
 def _start(peer: Peer, home: Environment, prepared: Prepared, out: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.int8.environments import NotRunError
 from bench.int8.protocol import Task
 from exporter.bundle import Bundle, open_bundle
 from models.errors import UserError
@@ -91,7 +92,7 @@ class Prepared:
         """Make the float SavedModel and .tflite where they are not there yet.
 
         Raises:
-            RuntimeError: TensorFlow failed; with what it said last.
+            NotRunError: TensorFlow failed; with what it said last.
         """
         if self.float_tflite.is_file():
             return
@@ -106,7 +107,8 @@ class Prepared:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise RuntimeError(done.stderr.strip().splitlines()[-1])
+            said = done.stderr.strip().splitlines() or ["nothing was said"]
+            raise NotRunError(f"TensorFlow's float model: {said[-1]}")
 
 
 def prepare(task: Task, bundle: Bundle, work: Path) -> Prepared:
