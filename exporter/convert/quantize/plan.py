@@ -26,12 +26,13 @@ class QuantizedWeights:
         values: int8 in [-127, 127], in the graph's layout (`[out, in / groups, kh, kw]`
             or `[out, in]`).
         scales: float32 `[out]`.
-        bias: int32 `[out]`, with scale `input scale * scales`, zero point 0.
+        bias: int32 `[out]`, with scale `input scale * scales`, zero point 0; int64
+            where activations are int16.
     """
 
     values: npt.NDArray[np.int8]
     scales: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.int32]
+    bias: npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,7 +163,7 @@ class _Rounding:
                 return self._read_as(
                     node, source, made, lambda old, new: self._dynamic(old, new, rank)
                 )
-        if owner is None or owner in self._float:
+        if owner not in self._plan.activations or owner in self._float:
             return []
         added = []
         for source in dict.fromkeys(node.input):
