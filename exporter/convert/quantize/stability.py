@@ -145,6 +145,18 @@ class Stability:
         return dict(_plain(asdict(self)))
 
 
+def observed(graph: Graph, images: Iterable[Image]) -> ImageExtremes:
+    """The extremes of a graph over images, uint8 `[H, W, 3]`, in a pass of their own.
+
+    A calibration that runs anyway watches them on the way: give it an `ImageExtremes`.
+    """
+    extremes = ImageExtremes(graph)
+    evaluator = Evaluator(graph, extremes.names)
+    for image in images:
+        extremes.update(evaluator.run(image))
+    return extremes
+
+
 def stability(
     graph: Graph, extremes: ImageExtremes, images: Callable[[], Iterable[Image]]
 ) -> Stability:

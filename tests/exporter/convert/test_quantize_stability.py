@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 import target_graphs
 
-from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Fused, GlobalAveragePool, Graph
 from exporter.convert.quantize import calibrate as calibration
 from exporter.convert.quantize import stability as module
-from exporter.convert.quantize.stability import FEWEST, ImageExtremes, Stability, stability
+from exporter.convert.quantize.stability import (
+    FEWEST,
+    ImageExtremes,
+    Stability,
+    observed,
+    stability,
+)
 from support import nets
 
 SIZE = 12
@@ -36,16 +41,8 @@ def key(image: Image) -> bytes:
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
-def watched(graph: Graph, images: Sequence[Image]) -> ImageExtremes:
-    extremes = ImageExtremes(graph)
-    evaluator = Evaluator(graph, extremes.names)
-    for image in images:
-        extremes.update(evaluator.run(image))
-    return extremes
-
-
 def checked(graph: Graph, images: Sequence[Image]) -> Stability:
-    return stability(graph, watched(graph, images), lambda: images)
+    return stability(graph, observed(graph, images), lambda: images)
 
 
 def pictures(count: int, brightest: int = 256, seed: int = 0) -> list[Image]:
@@ -104,7 +101,7 @@ def test_the_halves_are_what_calibration_would_give(case: str) -> None:
     graph = sketch.classify()
     images = pictures(6)
     plan = calibration.calibrate(graph, images, rule="mean_min_max", correct_bias=False)
-    mine = module._plan(graph, watched(graph, images).ranges(range(6)))
+    mine = module._plan(graph, observed(graph, images).ranges(range(6)))
     assert mine.activations.keys() == plan.activations.keys()
     for name, scale in plan.activations.items():
         assert mine.activations[name].scale == pytest.approx(scale.scale, rel=1e-6)
@@ -126,6 +123,13 @@ def test_ranges_over_some_images_by_hand(graph: Graph) -> None:
     assert found[first].scale == pytest.approx(3.5 / 255)
     assert found[first].zero_point == -128
     assert found[logits].scale == pytest.approx(10 / 255), "logits are never clipped"
+
+
+def test_calibration_watches_on_the_way(graph: Graph) -> None:
+    images = pictures(20)
+    extremes = ImageExtremes(graph)
+    calibration.measure(graph, images, watchers=(extremes,))
+    assert stability(graph, extremes, lambda: images) == checked(graph, images)
 
 
 def test_order_does_not_matter_and_nothing_is_drawn(graph: Graph) -> None:
@@ -156,7 +160,7 @@ def test_too_few_to_tell(graph: Graph) -> None:
 
 def test_other_images_than_were_watched_are_a_defect(graph: Graph) -> None:
     with pytest.raises(ValueError, match="20 images were watched"):
-        stability(graph, watched(graph, pictures(20)), lambda: pictures(19))
+        stability(graph, observed(graph, pictures(20)), lambda: pictures(19))
 
 
 def compared(first: np.ndarray, second: np.ndarray) -> Stability:
