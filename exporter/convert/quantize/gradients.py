@@ -17,49 +17,20 @@ Without PyTorch: the backward pass is an ONNX graph behind the forward one.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporter.convert.evaluate import to_feed, to_onnx_model
-from exporter.convert.graph import (
-    Add,
-    AveragePool,
-    BatchNorm,
-    Concat,
-    Conv,
-    Dense,
-    Fused,
-    GlobalAveragePool,
-    Graph,
-    HardSigmoid,
-    HardSwish,
-    MaxPool,
-    Mul,
-    Node,
-    Normalize,
-    Pad,
-    Relu,
-    Relu6,
-    Reshape,
-    Shape,
-    Sigmoid,
-    Silu,
-    Softmax,
-    Sub,
-)
+from exporter.convert.graph import Graph
+from exporter.convert.quantize.backward import Backward, gradient_name
 
 PROBES = 2  # of one image
 _PROBE = "probe"
-_LOWEST = -1e30  # padding that no maximum takes
 Values = npt.NDArray[np.float32]
-Rule = Callable[[Any, str, "_Backward"], Sequence[str | None]]
-_RULES: dict[type[Node], Rule] = {}
 
 
 class LogitGradients:
@@ -103,11 +74,6 @@ class LogitGradients:
         return {name: total / np.float32(self._probes) for name, total in sums.items()}
 
 
-def gradient_name(tensor: str) -> str:
-    """What `backward_model` calls the derivative by a tensor."""
-    return f"{tensor}/gradient"
-
-
 def backward_model(graph: Graph, names: Sequence[str]) -> onnx.ModelProto:
     """A model from pixels and `probe` (of the logits' shape) to `probe' d logits / d tensor`.
 
@@ -115,7 +81,7 @@ def backward_model(graph: Graph, names: Sequence[str]) -> onnx.ModelProto:
     """
     model = to_onnx_model(graph, [])
     body = model.graph
-    backward = _Backward(graph, body)
+    backward = Backward(graph, body)
     backward.give(graph.logits, _PROBE)
     for node in reversed(graph.nodes):
         if node.output == graph.output and node.output != graph.logits:
@@ -132,300 +98,3 @@ def backward_model(graph: Graph, names: Sequence[str]) -> onnx.ModelProto:
             )
         )
     return model
-
-
-class _Backward:
-    """Appends the nodes of the backward pass to a forward model."""
-
-    def __init__(self, graph: Graph, body: onnx.GraphProto) -> None:
-        self.graph = graph
-        self._body = body
-        self._parts: dict[str, list[str]] = {}
-        self._summed: dict[str, str] = {}
-        self._count = 0
-
-    def constant(self, value: npt.ArrayLike, dtype: Any = np.float32) -> str:
-        name = self._name()
-        self._body.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
-        return name
-
-    def op(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
-        made = self._name()
-        self._body.node.append(helper.make_node(kind, list(inputs), [made], **attributes))
-        return made
-
-    def mask(self, condition: str) -> str:
-        """A boolean tensor as 0.0 and 1.0."""
-        return self.op("Cast", [condition], to=TensorProto.FLOAT)
-
-    def between(self, tensor: str, low: float, high: float | None) -> str:
-        """1.0 where a tensor lies strictly between bounds."""
-        found = self.mask(self.op("Greater", [tensor, self.constant(low)]))
-        if high is None:
-            return found
-        below = self.mask(self.op("Less", [tensor, self.constant(high)]))
-        return self.op("Mul", [found, below])
-
-    def reshape(self, tensor: str, shape: Sequence[int]) -> str:
-        return self.op("Reshape", [tensor, self.constant(shape, np.int64)])
-
-    def give(self, tensor: str, gradient: str) -> None:
-        """Add to what is known of the derivative by a tensor."""
-        self._parts.setdefault(tensor, []).append(gradient)
-
-    def through(self, node: Node) -> None:
-        """Carry the derivative by a node's result on to what it reads."""
-        if node.output not in self._parts:
-            return
-        made = self._sum(node.output)
-        fused = getattr(node, "fused", Fused.NONE)
-        if fused is not Fused.NONE:
-            high = 6.0 if fused is Fused.RELU6 else None
-            made = self.op("Mul", [made, self.between(node.output, 0.0, high)])
-        for source, gradient in zip(node.inputs, _RULES[type(node)](node, made, self), strict=True):
-            if gradient is not None and source not in self.graph.constants:
-                self.give(source, gradient)
-
-    def finish(self, tensor: str) -> None:
-        """Name the derivative by a tensor as `gradient_name` says."""
-        if tensor in self._parts:
-            source = self._sum(tensor)
-        else:
-            source = self.constant(np.zeros(self.graph.shapes[tensor]))
-        self._body.node.append(helper.make_node("Identity", [source], [gradient_name(tensor)]))
-
-    def unbroadcast(self, gradient: str, made: Shape, source: str) -> str | None:
-        """Sum over the axes along which an operand was repeated; None for a constant."""
-        if source in self.graph.constants:
-            return None
-        shape = self.graph.shapes[source]
-        axes = [axis for axis, size in enumerate(shape) if size != made[axis]]
-        if not axes:
-            return gradient
-        return self.op("ReduceSum", [gradient, self.constant(axes, np.int64)], keepdims=1)
-
-    def _sum(self, tensor: str) -> str:
-        if tensor not in self._summed:
-            parts = self._parts[tensor]
-            self._summed[tensor] = parts[0] if len(parts) == 1 else self.op("Sum", parts)
-        return self._summed[tensor]
-
-    def _name(self) -> str:
-        self._count += 1
-        return f"backward/{self._count}"
-
-
-def _backward_of(kind: type[Node]) -> Callable[[Rule], Rule]:
-    def register(function: Rule) -> Rule:
-        _RULES[kind] = function
-        return function
-
-    return register
-
-
-@_backward_of(Conv)
-def _conv(node: Conv, made: str, to: _Backward) -> list[str | None]:
-    top, left, bottom, right = node.padding
-    reach = [(node.weight.shape[2 + i] - 1) * node.dilations[i] for i in (0, 1)]
-    size_in = to.graph.shapes[node.inputs[0]][2:]
-    size_out = to.graph.shapes[node.output][2:]
-    lost = [
-        size_in[i] - ((size_out[i] - 1) * node.strides[i] + reach[i] + 1 - pads)
-        for i, pads in enumerate((top + bottom, left + right))
-    ]
-    found = to.op(
-        "ConvTranspose",
-        [made, f"{node.output}/weight"],
-        strides=list(node.strides),
-        pads=[top, left, bottom, right],
-        dilations=list(node.dilations),
-        group=node.groups,
-        output_padding=lost,
-    )
-    return [found]
-
-
-@_backward_of(Dense)
-def _dense(node: Dense, made: str, to: _Backward) -> list[str | None]:
-    return [to.op("MatMul", [made, f"{node.output}/weight"])]
-
-
-@_backward_of(Add)
-def _add(node: Add, made: str, to: _Backward) -> list[str | None]:
-    shape = to.graph.shapes[node.output]
-    return [to.unbroadcast(made, shape, source) for source in node.inputs]
-
-
-@_backward_of(Sub)
-def _sub(node: Sub, made: str, to: _Backward) -> list[str | None]:
-    shape = to.graph.shapes[node.output]
-    less = to.op("Neg", [made])
-    parts = zip((made, less), node.inputs, strict=True)
-    return [to.unbroadcast(part, shape, source) for part, source in parts]
-
-
-@_backward_of(Mul)
-def _mul(node: Mul, made: str, to: _Backward) -> list[str | None]:
-    shape = to.graph.shapes[node.output]
-    one, other = node.inputs
-    parts = [to.op("Mul", [made, other]), to.op("Mul", [made, one])]
-    both = zip(parts, node.inputs, strict=True)
-    return [to.unbroadcast(part, shape, source) for part, source in both]
-
-
-@_backward_of(Normalize)
-@_backward_of(BatchNorm)
-def _channel_scale(node: Normalize | BatchNorm, made: str, to: _Backward) -> list[str | None]:
-    return [to.op("Mul", [made, to.constant(node.scale.reshape(1, -1, 1, 1))])]
-
-
-@_backward_of(Relu)
-def _relu(node: Relu, made: str, to: _Backward) -> list[str | None]:
-    return [to.op("Mul", [made, to.between(node.output, 0.0, None)])]
-
-
-@_backward_of(Relu6)
-def _relu6(node: Relu6, made: str, to: _Backward) -> list[str | None]:
-    return [to.op("Mul", [made, to.between(node.output, 0.0, 6.0)])]
-
-
-@_backward_of(Sigmoid)
-def _sigmoid(node: Sigmoid, made: str, to: _Backward) -> list[str | None]:
-    rest = to.op("Sub", [to.constant(1.0), node.output])
-    return [to.op("Mul", [made, to.op("Mul", [node.output, rest])])]
-
-
-@_backward_of(Silu)
-def _silu(node: Silu, made: str, to: _Backward) -> list[str | None]:
-    gate = to.op("Sigmoid", [node.inputs[0]])
-    # s + x s (1 - s) = s + y - y s, with y = x s
-    slope = to.op("Sub", [node.output, to.op("Mul", [node.output, gate])])
-    return [to.op("Mul", [made, to.op("Add", [gate, slope])])]
-
-
-@_backward_of(HardSigmoid)
-def _hard_sigmoid(node: HardSigmoid, made: str, to: _Backward) -> list[str | None]:
-    slope = to.op("Mul", [to.between(node.output, 0.0, 1.0), to.constant(1 / 6)])
-    return [to.op("Mul", [made, slope])]
-
-
-@_backward_of(HardSwish)
-def _hard_swish(node: HardSwish, made: str, to: _Backward) -> list[str | None]:
-    x = node.inputs[0]
-    line = to.op("Add", [to.op("Mul", [x, to.constant(1 / 3)]), to.constant(0.5)])
-    inside = to.op("Mul", [to.between(x, -3.0, 3.0), line])
-    above = to.mask(to.op("GreaterOrEqual", [x, to.constant(3.0)]))
-    return [to.op("Mul", [made, to.op("Add", [inside, above])])]
-
-
-@_backward_of(MaxPool)
-def _max_pool(node: MaxPool, made: str, to: _Backward) -> list[str | None]:
-    """Each window's derivative goes to the values that equal its maximum."""
-    _, channels, height, width = to.graph.shapes[node.inputs[0]]
-    rows, columns = to.graph.shapes[node.output][2:]
-    top, left, bottom, right = node.padding
-    pads = to.constant([0, 0, top, left, 0, 0, bottom, right], np.int64)
-    padded = to.op("Pad", [node.inputs[0], pads, to.constant(_LOWEST)])
-    area = math.prod(node.kernel)
-    pick = np.tile(np.eye(area).reshape(area, 1, *node.kernel), (channels, 1, 1, 1))
-    options: dict[str, Any] = {"strides": list(node.strides), "group": channels}
-    windows = to.op("Conv", [padded, to.constant(pick)], **options)
-    grouped = to.reshape(windows, [1, channels, area, rows, columns])
-    thin = [1, channels, 1, rows, columns]
-    taken = to.mask(to.op("Equal", [grouped, to.reshape(node.output, thin)]))
-    spread = to.op("Mul", [taken, to.reshape(made, thin)])
-    flat = to.reshape(spread, [1, channels * area, rows, columns])
-    return [_spread(to, flat, pick, node, (height, width), channels)]
-
-
-@_backward_of(AveragePool)
-def _average_pool(node: AveragePool, made: str, to: _Backward) -> list[str | None]:
-    _, channels, height, width = to.graph.shapes[node.inputs[0]]
-    rows, columns = to.graph.shapes[node.output][2:]
-    top, left, bottom, right = node.padding
-    inside = np.pad(np.ones((height, width)), ((top, bottom), (left, right)))
-    if node.include_padding:
-        inside[:] = 1.0
-    counts = np.zeros((rows, columns))
-    for y in range(rows):
-        for x in range(columns):
-            begin = y * node.strides[0], x * node.strides[1]
-            window = inside[begin[0] :, begin[1] :][: node.kernel[0], : node.kernel[1]]
-            counts[y, x] = window.sum()
-    each = to.op("Div", [made, to.constant(counts)])
-    ones = np.ones((channels, 1, *node.kernel))
-    return [_spread(to, each, ones, node, (height, width), channels)]
-
-
-def _spread(
-    to: _Backward,
-    windows: str,
-    weight: npt.NDArray[np.float64],
-    node: MaxPool | AveragePool,
-    size: tuple[int, int],
-    channels: int,
-) -> str:
-    """Windows back to where they were taken from, summed where they overlap."""
-    top, left, bottom, right = node.padding
-    made = to.graph.shapes[node.output][2:]
-    lost = [
-        size[i] - ((made[i] - 1) * node.strides[i] + node.kernel[i] - pads)
-        for i, pads in enumerate((top + bottom, left + right))
-    ]
-    return to.op(
-        "ConvTranspose",
-        [windows, to.constant(weight)],
-        strides=list(node.strides),
-        pads=[top, left, bottom, right],
-        group=channels,
-        output_padding=lost,
-    )
-
-
-@_backward_of(GlobalAveragePool)
-def _global_average_pool(node: GlobalAveragePool, made: str, to: _Backward) -> list[str | None]:
-    shape = to.graph.shapes[node.inputs[0]]
-    column = to.reshape(made, [1, shape[1], 1, 1])
-    each = to.op("Mul", [column, to.constant(1.0 / math.prod(shape[2:]))])
-    return [to.op("Expand", [each, to.constant(shape, np.int64)])]
-
-
-@_backward_of(Concat)
-def _concat(node: Concat, made: str, to: _Backward) -> list[str | None]:
-    axis = node.axis % len(to.graph.shapes[node.output])
-    sizes = [to.graph.shapes[name][axis] for name in node.inputs]
-    ends = np.cumsum(sizes)
-    return [
-        _slice(to, made, {axis: (int(end - size), int(end))})
-        for size, end in zip(sizes, ends, strict=True)
-    ]
-
-
-@_backward_of(Pad)
-def _pad(node: Pad, made: str, to: _Backward) -> list[str | None]:
-    top, left, _, _ = node.padding
-    height, width = to.graph.shapes[node.inputs[0]][2:]
-    return [_slice(to, made, {2: (top, top + height), 3: (left, left + width)})]
-
-
-def _slice(to: _Backward, tensor: str, spans: Mapping[int, tuple[int, int]]) -> str:
-    begins, ends = zip(*spans.values(), strict=True)
-    parts = [to.constant(part, np.int64) for part in (begins, ends, list(spans))]
-    return to.op("Slice", [tensor, *parts])
-
-
-@_backward_of(Reshape)
-def _reshape(node: Reshape, made: str, to: _Backward) -> list[str | None]:
-    shape = to.graph.shapes[node.inputs[0]]
-    if not node.channels_last:
-        return [to.reshape(made, shape)]
-    batch, channels, height, width = shape
-    stacked = to.reshape(made, [batch, height, width, channels])
-    return [to.op("Transpose", [stacked], perm=[0, 3, 1, 2])]
-
-
-@_backward_of(Softmax)
-def _softmax(node: Softmax, made: str, to: _Backward) -> list[str | None]:
-    product = to.op("Mul", [made, node.output])
-    total = to.op("ReduceSum", [product, to.constant([-1], np.int64)], keepdims=1)
-    return [to.op("Mul", [node.output, to.op("Sub", [made, total])])]

@@ -104,6 +104,49 @@ def test_answers_stay_and_no_channel_reaches_the_cap_that_did_not(
             assert np.all(scale[capped] == 1.0)
     for scale in found.scales.values():
         assert scale.min() >= 1.0 and scale.max() <= factor
+    same_network(graph, found.graph)
+
+
+def same_network(graph: Graph, other: Graph) -> None:
+    """The same nodes with the same activations: no ReLU6 became a ReLU, only numbers changed."""
+    for one, two in zip(graph.nodes, other.nodes, strict=True):
+        assert type(one) is type(two) and one.inputs == two.inputs and one.output == two.output
+        assert getattr(one, "fused", None) is getattr(two, "fused", None)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.floats(1.0, 64.0))
+def test_behind_relu_the_answers_stay_on_any_picture(seed: int, factor: float) -> None:
+    """A ReLU has no cap to meet: exact on pictures that were never seen, by any factor."""
+    to = sketch(seed)
+    for inputs, out in ((3, 8), (8, 12), (12, 6)):
+        uneven(to, out, inputs, 3, 3, padding=(1, 1, 1, 1), fused=Fused.RELU)
+    to.add(GlobalAveragePool)
+    graph = to.classify()
+    found = equalize(graph, watched(graph, images(graph, 2)), factor)
+    if factor >= 2:
+        assert len(found.scales) >= 3
+    others = images(graph, 6, seed=1)
+    before, after = logits(graph, others), logits(found.graph, others)
+    assert np.abs(after - before).max() <= 2e-5 * max(np.abs(before).max(), 1.0)
+    same_network(graph, found.graph)
+
+
+def test_a_pooled_classifier_is_covered() -> None:
+    """conv -> ReLU6 -> global pool -> flatten -> dense: the dense layer takes the scales back."""
+    to = sketch()
+    source = uneven(to, 6, 3, fused=Fused.RELU6)
+    to.nodes[-1] = replace(to.nodes[-1], weight=to.nodes[-1].weight * 0.2)  # type: ignore[attr-defined]
+    pooled = to.add(GlobalAveragePool)
+    graph = to.classify()
+    found = equalized(graph)
+    scale = found.scales[source]
+    assert scale.max() > 1.5
+    assert np.array_equal(found.scales[pooled], scale)
+    dense = [next(n for n in g.nodes if isinstance(n, Dense)) for g in (graph, found.graph)]
+    assert np.allclose(dense[1].weight * scale, dense[0].weight, rtol=1e-6)
+    assert np.array_equal(dense[1].bias, dense[0].bias)
+    assert np.allclose(logits(found.graph, images(graph)), logits(graph, images(graph)), atol=1e-4)
 
 
 def test_by_hand() -> None:

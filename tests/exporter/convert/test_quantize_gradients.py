@@ -24,7 +24,8 @@ from exporter.convert.graph import (
     Mul,
     Sub,
 )
-from exporter.convert.quantize.gradients import LogitGradients, backward_model, gradient_name
+from exporter.convert.quantize.backward import gradient_name
+from exporter.convert.quantize.gradients import LogitGradients, backward_model
 
 KINDS = sorted(target_graphs.CASES)
 
