@@ -209,4 +209,17 @@ def test_lessons_are_what_both_networks_say() -> None:
     )
     simulator = Simulator(graph, plan, course.given)
     for name in course.given:
-        np.testing.assert_allclose(lesson.given[name], all_of(simulator, name), atol=1e-5)
+        assert lesson.given[name].dtype == torch.int8
+        found = network.from_steps(name, lesson.given[name])
+        np.testing.assert_array_equal(found, all_of(simulator, name))
+
+
+def test_steps_stand_for_their_tensor_to_the_last_bit() -> None:
+    graph, plan = planned("squeeze_excite")
+    network = LearnedNetwork(graph, plan)
+    with torch.no_grad():
+        made = network(torch.from_numpy(np.stack(PICTURES)), tuple(plan.activations))
+    for name, values in made.items():
+        steps = network.to_steps(name, values)
+        assert steps.dtype == torch.int8
+        assert torch.equal(network.from_steps(name, steps), values), name

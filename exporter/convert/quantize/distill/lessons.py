@@ -89,7 +89,7 @@ class Lesson:
     """A few views: what the learning part is given, and what it should make of it.
 
     Attributes:
-        given: float32 `[n, ...]` by name, rounded.
+        given: int8 `[n, ...]` by name; `LearnedNetwork.from_steps` makes the tensors of it.
         logits: float32 `[n, classes]`.
         features: float16 `[n, ...]`, or None.
     """
@@ -131,7 +131,9 @@ class Teacher:
             if self._scale is not None:
                 features = features * self._scale.reshape(-1, *(1,) * (features.dim() - 2))
             features = _stored(features.half())
-        kept = {name: _stored(values) for name, values in given.items()}
+        kept = {
+            name: _stored(self._learner.to_steps(name, values)) for name, values in given.items()
+        }
         return Lesson(kept, told[self._course.logits], features)
 
 

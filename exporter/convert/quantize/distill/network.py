@@ -168,6 +168,16 @@ class LearnedNetwork(nn.Module):
         nodes = needed(self.nodes, set(given), outputs)
         return walk(nodes, {**given, **self.constants}, outputs, self._step)
 
+    def to_steps(self, name: str, values: Tensor) -> Tensor:
+        """A tensor whose scale does not learn, already rounded, as int8: a quarter the memory."""
+        by = self.by_tensor[name].start
+        return ((values / float(np.float32(by.scale))).round() + by.zero_point).to(torch.int8)
+
+    def from_steps(self, name: str, steps: Tensor) -> Tensor:
+        """The float32 values that `to_steps` was given, to the last bit."""
+        by = self.by_tensor[name].start
+        return (steps.float() - by.zero_point) * float(np.float32(by.scale))
+
     def _step(self, node: Node, sources: Sequence[Tensor]) -> Tensor:
         layer = self.layers.get(node.name)
         made = run_node(node, sources, None if layer is None else layer())

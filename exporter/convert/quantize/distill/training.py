@@ -118,7 +118,7 @@ def logit_ratio(
     def sums(part: Sequence[Lesson]) -> tuple[float, float]:
         lesson = join(part)
         with torch.no_grad():
-            made = network.resume(lesson.given, (course.logits,))[course.logits]
+            made = network.resume(_given(network, lesson), (course.logits,))[course.logits]
         error = (made - lesson.logits).double()
         return float((lesson.logits.double() ** 2).sum()), float((error**2).sum())
 
@@ -139,7 +139,7 @@ def _gradients(
 
     def work(part: Sequence[Lesson]) -> tuple[Tensor, ...]:
         lesson = join(part)
-        made = network.resume(lesson.given, course.watched)
+        made = network.resume(_given(network, lesson), course.watched)
         loss = _relative_error(made[course.logits], lesson.logits)
         if course.features is not None and feature_weight > 0:
             assert lesson.features is not None
@@ -154,6 +154,10 @@ def _gradients(
         for total, gradient in zip(sums, part, strict=True):
             total += gradient
     return sums
+
+
+def _given(network: LearnedNetwork, lesson: Lesson) -> dict[str, Tensor]:
+    return {name: network.from_steps(name, steps) for name, steps in lesson.given.items()}
 
 
 def _relative_error(made: Tensor, wanted: Tensor) -> Tensor:
