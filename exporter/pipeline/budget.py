@@ -20,13 +20,12 @@ import numpy as np
 
 from exporter.convert.graph import Graph
 from exporter.convert.quantize import mixed
-from exporter.convert.quantize.bias_correction import image_limit
 from exporter.convert.quantize.quantize import Images, Quantized
 from exporter.convert.quantize.sensitivity import IMAGES, Effect, Sensitivity, measure_sensitivity
 from models.contract import Contract
 from models.errors import UserError
 
-MARGIN = 0.02  # of the int8 file's time, kept free for what a measurement is uncertain by
+MARGIN = 0.04  # of the int8 file's time, kept free for what a measurement is uncertain by
 SAMPLES = 24  # files from which the prices are learned
 ROUNDS = 5  # choices that are written and measured
 _RUNS, _FINAL_RUNS = 50, 100
@@ -80,7 +79,7 @@ def given(
     """
     modes: mixed.Modes = dict.fromkeys(float_nodes, "float")
     modes |= dict.fromkeys(dynamic_nodes, "dynamic")
-    kept = _first(images, image_limit(quantized.graph))
+    kept = mixed.kept_images(quantized.graph, images)
     made = mixed.apply(quantized, modes, kept)
     return Mixed(_with_record(made, {}), {"chosen": "by name", **mixed.record_of(made.plan)})
 
@@ -101,8 +100,8 @@ def search(
         on_step: called after each node of the sensitivity table and each round.
     """
     graph = quantized.graph
-    kept = _first(images, image_limit(graph))
-    probes = _first(images, max(1, len(kept)))[:: max(1, len(kept) // IMAGES)]
+    kept = mixed.kept_images(graph, images)
+    probes = kept[:IMAGES]
     table = measure_sensitivity(graph, quantized.plan, probes, on_step, complete=False)
     with tempfile.TemporaryDirectory(prefix="int8-budget-") as folder:
         clock = _Stopwatch(quantized, contract, Path(folder), kept[0])
@@ -136,15 +135,6 @@ def _with_record(found: Quantized, record: Mapping[str, Any]) -> Quantized:
     plan = found.plan
     mixed_record = {**mixed.record_of(plan), **record}
     return replace(found, plan=replace(plan, record={**plan.record, "mixed": mixed_record}))
-
-
-def _first(images: Images, count: int) -> list[Any]:
-    """Up to `count` images, spread over all of them."""
-    everything = list(images())
-    if len(everything) <= count:
-        return everything
-    step = len(everything) / count
-    return [everything[int(index * step)] for index in range(count)]
 
 
 @dataclass(frozen=True, eq=False)

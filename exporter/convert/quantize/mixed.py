@@ -25,11 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.graph import Conv, Dense, Graph, MaxPool, Node, Pad, Reshape
-from exporter.convert.quantize.bias_correction import correct_biases
+from exporter.convert.quantize.bias_correction import correct_biases, image_limit
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.groups import quantized_nodes
+from exporter.convert.quantize.observe import ImageSample
 from exporter.convert.quantize.plan import QuantizationPlan
-from exporter.convert.quantize.quantize import Quantized
+from exporter.convert.quantize.quantize import Images, Quantized
 from exporter.convert.quantize.sensitivity import Sensitivity, can_be_dynamic, multiply_adds
 
 Mode = Literal["int8", "dynamic", "float"]
@@ -229,6 +230,14 @@ def apply(quantized: Quantized, modes: Mapping[str, Mode], images: Sequence[Imag
         dynamic_nodes=frozenset(name for name, mode in modes.items() if mode == "dynamic"),
     )
     return with_corrected_biases(replace(quantized, plan=plan), images)
+
+
+def kept_images(graph: Graph, images: Images) -> list[Image]:
+    """Up to 32 of the calibration images, for the biases: those whose bytes hash lowest."""
+    kept = ImageSample(image_limit(graph))
+    for image in images():
+        kept.update(image)
+    return list(kept.images())
 
 
 def with_corrected_biases(quantized: Quantized, images: Sequence[Image]) -> Quantized:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Add, Conv, Dense, Graph, Softmax
@@ -137,12 +138,26 @@ def _logits(runner: Evaluator | Simulator, graph: Graph) -> np.ndarray:
 
 
 def test_a_choice_outlives_the_disk(quantized: Quantized, tmp_path: Path) -> None:
-    made = mixed.apply(quantized, some_modes(quantized.graph), ())
+    made = mixed.apply(quantized, some_modes(quantized.graph), IMAGES)
     stored.save(made, tmp_path)
     found = stored.load(quantized.graph, tmp_path)
     assert mixed.modes_of(found.plan) == some_modes(quantized.graph)
     again = to_bytes(found.graph, CONTRACT, "int8", found.plan)
     assert again == to_bytes(made.graph, CONTRACT, "int8", made.plan)
+
+
+def test_borders_do_not_cut_the_graph_in_two(quantized: Quantized) -> None:
+    """XNNPACK takes a mixed file whole; with float pixels not even a QUANTIZE stays outside."""
+    made = mixed.apply(quantized, some_modes(quantized.graph), ())
+    model = to_bytes(made.graph, CONTRACT, "int8", made.plan)
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    details = interpreter._get_ops_details()
+    parts = [one for one in details if one["op_name"] == "DELEGATE"]
+    assert len(parts) == 1
+    names = {one["index"]: one["name"] for one in interpreter.get_tensor_details()}
+    assert "probabilities" in {names.get(index) for index in parts[0]["outputs"]}
+    assert [one["op_name"] for one in details if one["op_name"] == "QUANTIZE"]
 
 
 def test_names_that_do_not_fit_are_refused(quantized: Quantized) -> None:
