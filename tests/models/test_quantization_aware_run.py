@@ -46,7 +46,7 @@ def draw(folder: Path, per_class: int, colours: dict[str, tuple[int, int, int]])
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("data") / "train", 16, COLOURS)
+    return draw(tmp_path_factory.mktemp("data") / "train", 24, COLOURS)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def trained(data: Path) -> Path:
         out=data.parent / "float",
         data=data,
         labels=(Label("red", "Ruber", "yes"), Label("blue"), Label("green")),
-        options={"width_mult": 0.1, "input_size": 32},
+        options={"width_mult": 0.1, "input_size": 48},
         epochs=4,
         batch_size=8,
         learning_rate=4e-3,
@@ -179,7 +179,7 @@ def test_resumed_equals_uninterrupted(settings: TrainSettings, tmp_path: Path) -
 
 def test_weights_that_get_worse_are_not_kept(settings: TrainSettings, trained: Path) -> None:
     said: list[str] = []
-    worse = dataclasses.replace(settings, learning_rate=5.0, epochs=1)
+    worse = dataclasses.replace(settings, learning_rate=0.5, epochs=1)
     out = train(worse, on_message=said.append).parent
     history = json.loads((out / "history.json").read_text())
     assert history["best"]["epoch"] == 0
@@ -232,9 +232,9 @@ def test_several_answers_at_once(settings: TrainSettings, trained: Path, tmp_pat
 def test_what_the_checkpoint_says_is_filled_in(settings: TrainSettings, trained: Path) -> None:
     found = continued(settings)
     assert found.weights == str(trained / CHECKPOINT)
-    assert dict(found.options) == {"width_mult": 0.1, "input_size": 32}
+    assert dict(found.options) == {"width_mult": 0.1, "input_size": 48}
     assert found.name == "colours"
-    assert found.preprocessing.resize_shorter_side == 37
+    assert found.preprocessing.resize_shorter_side == 55
     assert continued(found) == found
     recipe = dataclasses.replace(found, epochs=None, learning_rate=None).recipe
     assert recipe == QUANTIZATION_AWARE
