@@ -61,6 +61,10 @@ def quantizer_packages(quantizer: Quantizer) -> tuple[str, ...]:
 
 def quantizer_steps(quantizer: Quantizer, images: int) -> int | None:
     """How often `quantize` will call `on_step`; None where that cannot be told before."""
+    if quantizer == "distill":
+        from exporter.convert.quantize.distill import steps_ahead
+
+        return steps_ahead(images)
     return images if quantizer == "fast" else None
 
 
@@ -76,14 +80,12 @@ def quantize(
         quantizer: 'fast' measures ranges only; 'default' equalizes, makes rounding errors
             cancel and corrects biases besides; 'distill' learns from there on.
     """
-    from exporter.convert.quantize import quantize as quantizers
     from exporter.convert.quantize import stored
     from exporter.pipeline.pixels import stream
 
     started = time.perf_counter()
     graph = _int8_graph(onnx, pixels)
-    find = quantizers.quantize_fast if quantizer == "fast" else quantizers.quantize
-    found = find(graph, lambda: stream(pixels), on_step)
+    found = _quantizer(quantizer)(graph, lambda: stream(pixels), on_step)
     stored.save(found, folder)
     scales = {name: scale.tolist() for name, scale in found.scales.items()}
     _write_json(folder / SCALES, {"schema": 1, "equalization": scales})
@@ -92,6 +94,16 @@ def quantize(
         "calibration": {"quantizer": quantizer, **found.plan.record},
     }
     _write_json(folder / RECORD, record)
+
+
+def _quantizer(name: Quantizer) -> Callable[..., Quantized]:
+    if name == "distill":
+        from exporter.convert.quantize.distill import distill
+
+        return distill
+    from exporter.convert.quantize import quantize as quantizers
+
+    return quantizers.quantize_fast if name == "fast" else quantizers.quantize
 
 
 def make(
