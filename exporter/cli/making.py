@@ -64,6 +64,10 @@ def export(
         Quantizer,
         typer.Option("--quantizer", help="int8: 'fast': ranges only; 'distill': learns, minutes."),
     ] = Quantizer.default,
+    allow_few_images: Annotated[
+        bool,
+        typer.Option("--allow-few-images", help="Calibrate on fewer than 8 all the same."),
+    ] = False,
     gate: GateFlag = None,
     threads: Threads = 1,
     runs: Annotated[
@@ -108,6 +112,7 @@ def export(
         evaluated_limit=evaluated,
         gates=tuple(gate or ()),
         quantizer=quantizer.value,
+        allow_few_images=allow_few_images,
     )
     if dry_run:
         summary.show_plan(request)
@@ -135,7 +140,10 @@ def train(
     ] = None,
     arch: Annotated[str, typer.Option("--arch")] = "mobilenet_v2",
     weights: Annotated[
-        str, typer.Option("--weights", help="FILE, 'imagenet' (downloads) or 'none'.")
+        str,
+        typer.Option(
+            "--weights", help="FILE, 'imagenet' (downloads), 'none'; or a finished run's folder."
+        ),
     ] = "none",
     width: Annotated[float | None, typer.Option("--width", help="Width multiplier.")] = None,
     input_size: Annotated[int | None, typer.Option("--input-size", help="In pixels.")] = None,
@@ -144,6 +152,12 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")
     ] = None,
+    quantization_aware: Annotated[
+        bool,
+        typer.Option(
+            "--quantization-aware", help="Go on from trained --weights with int8's rounding."
+        ),
+    ] = False,
     seed: Seed = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run at --out stopped.")
@@ -157,6 +171,7 @@ def train(
         out=out, data=data, synthetic=synthetic, validation=validation, test=test, labels=labels,
         arch=arch, weights=weights, width=width, input_size=input_size, epochs=epochs,
         batch_size=batch_size, learning_rate=learning_rate, seed=seed, resume=resume, force=force,
+        quantization_aware=quantization_aware,
     )  # fmt: skip
 
 

@@ -59,6 +59,20 @@ def quantizer_packages(quantizer: Quantizer) -> tuple[str, ...]:
     return (*PACKAGES["litert"], "torch") if quantizer == "distill" else PACKAGES["litert"]
 
 
+def check_quantizer(quantizer: Quantizer, images: int) -> None:
+    """Find out before the long work that a quantizer cannot run here.
+
+    Raises:
+        MissingExtraError: distillation without PyTorch.
+        UserError: fewer images than it needs.
+    """
+    if quantizer != "distill":
+        return
+    from exporter.convert.quantize.distill import check
+
+    check(images)
+
+
 def quantizer_steps(quantizer: Quantizer, images: int) -> int | None:
     """How often `quantize` will call `on_step`; None where that cannot be told before."""
     if quantizer == "distill":
@@ -81,17 +95,24 @@ def quantize(
             cancel and corrects biases besides; 'distill' learns from there on.
     """
     from exporter.convert.quantize import stored
+    from exporter.convert.quantize.stability import observed, stability
     from exporter.pipeline.pixels import stream
 
     started = time.perf_counter()
     graph = _int8_graph(onnx, pixels)
     found = _quantizer(quantizer)(graph, lambda: stream(pixels), on_step)
+    checked = stability(graph, observed(graph, stream(pixels)), lambda: stream(pixels))
     stored.save(found, folder)
     scales = {name: scale.tolist() for name, scale in found.scales.items()}
     _write_json(folder / SCALES, {"schema": 1, "equalization": scales})
     record = {
         "seconds": round(time.perf_counter() - started, 3),
-        "calibration": {"quantizer": quantizer, **found.plan.record},
+        "calibration": {
+            "quantizer": quantizer,
+            **found.plan.record,
+            "stability": checked.record(),
+            "warnings": [*found.plan.record["warnings"], *filter(None, [checked.warning])],
+        },
     }
     _write_json(folder / RECORD, record)
 

@@ -12,8 +12,9 @@ from exporter import bundle
 from exporter.cache import source_hash, versions
 from exporter.pipeline import artifacts, proof
 from exporter.pipeline.job import Job
+from exporter.pipeline.pixels import ImageSet
 from exporter.pipeline.request import Progress
-from exporter.pipeline.stages import QUANTIZED
+from exporter.pipeline.stages import QUANTIZED, Stages
 from exporter.prove.results import ParityReport
 from models.atomic import beside
 
@@ -44,11 +45,13 @@ class Outcome:
     sizes: dict[str, int] = field(default_factory=dict)
 
 
-def assemble(
-    job: Job, folders: dict[str, Path], cached: tuple[str, ...], progress: Progress
-) -> Outcome:
-    """Fill the bundle beside its place, prove it, and put it in place."""
-    request, contract = job.request, job.intake.contract
+def assemble(job: Job, stages: Stages, images: ImageSet | None, progress: Progress) -> Outcome:
+    """Fill the bundle beside its place, prove it, and put it in place.
+
+    Args:
+        images: of the proof; None takes those of the calibration.
+    """
+    request, contract, folders = job.request, job.intake.contract, stages.folders
     records = {
         key: json.loads((folder / artifacts.RECORD).read_text(encoding="utf-8"))
         for key, folder in folders.items()
@@ -65,7 +68,7 @@ def assemble(
         job.intake.write_reference(root / job.intake.reference)
         manifest = _manifest(job, records, root)
         bundle.write_manifest(root, manifest)
-        report = proof.prove(root, request, job.images or job.calibration, progress)
+        report = proof.prove(root, request, images or job.calibration, progress)
         manifest["parity"] = proof.summary(report)
         bundle.write_manifest(root, manifest)
         if not report.passed:
@@ -77,7 +80,7 @@ def assemble(
         folder=staging.target,
         report=report,
         seconds=_seconds(job, records),
-        cached=cached,
+        cached=tuple(stages.cached),
         left_out=job.chosen.left_out,
         warnings=_warnings(records),
         sizes={row.key: bundle.size_of(staging.target / row.path) for row in job.chosen.formats},

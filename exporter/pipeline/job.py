@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from exporter import bundle
 from exporter.cache import Cache, digest, source_hash, versions
-from exporter.pipeline import artifacts, pixels, proof
+from exporter.pipeline import artifacts, calibration_checks, pixels, proof
 from exporter.pipeline.intake import Intake, take_in
 from exporter.pipeline.request import Chosen, ExportRequest, check_out, choose_formats
-from models.images import check_images
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class Job:
     Attributes:
         calibration: the calibration images, where any were given.
         images: those of the proof, where any were given.
+        image_hashes: of their pixels; see `calibration_checks.hash_squares`.
         onnx_key: of the stage that writes model.onnx.
         pixels_key: of the stage that decodes the calibration images; None where no format
             needs them.
@@ -35,6 +35,7 @@ class Job:
     cache: Cache
     onnx_key: str
     pixels_key: str | None
+    image_hashes: tuple[str, ...] = ()
 
     @property
     def quantized_key(self) -> str | None:
@@ -71,13 +72,10 @@ def checked(request: ExportRequest) -> Iterator[Job]:
     chosen = choose_formats(request.formats, request.calibration is not None)
     check_out(request.out, request.force)
     proof.settings_of(request)
-    calibration = images = None
-    if request.calibration is not None:
-        calibration = pixels.choose(request.calibration, request.calibration_limit)
-    if request.images is not None:
-        images = pixels.choose(request.images, request.images_limit)
-        check_images([file.path for file in images.files])
+    calibration, images = _images(request, chosen)
     intake = take_in(request)
+    rule = intake.contract.preprocessing
+    image_hashes = () if images is None else calibration_checks.hash_squares(images, rule)
     cache = Cache(request.cache)
     onnx_key = digest(
         "onnx", source_hash(), intake.identity, intake.contract.to_json(),
@@ -85,12 +83,31 @@ def checked(request: ExportRequest) -> Iterator[Job]:
     )  # fmt: skip
     pixels_key = None
     if calibration is not None and any(row.calibrated for row in chosen.formats):
-        rule = intake.contract.preprocessing
         pixels_key = digest(
             "pixels", source_hash(), calibration.hashes, dataclasses.asdict(rule),
             versions("pillow"),
         )  # fmt: skip
     try:
-        yield Job(request, chosen, intake, calibration, images, cache, onnx_key, pixels_key)
+        yield Job(
+            request, chosen, intake, calibration, images, cache, onnx_key, pixels_key, image_hashes
+        )
     finally:
         cache.close()
+
+
+def _images(
+    request: ExportRequest, chosen: Chosen
+) -> tuple[pixels.ImageSet | None, pixels.ImageSet | None]:
+    """The images to calibrate on, and those of the proof: never one of the former."""
+    calibration = images = None
+    calibrated = any(row.calibrated for row in chosen.formats)
+    if request.calibration is not None:
+        calibration = pixels.choose(request.calibration, request.calibration_limit)
+        if calibrated:
+            count = len(calibration.files)
+            calibration_checks.check_count(calibration, request.allow_few_images)
+            artifacts.check_quantizer(request.quantizer, count)
+    if request.images is not None:
+        besides = calibration.hashes if calibration is not None and calibrated else ()
+        images = pixels.choose(request.images, request.images_limit, besides)
+    return calibration, images

@@ -53,7 +53,7 @@ def prove(
         settings = replace(
             settings_of(request),
             on_image=progress.advance,
-            notes=(note,) if images is None or request.images is None else (),
+            notes=_notes(images, request, note),
         )
         report = run_parity(opened, files, folder, settings=settings, get_runtime=memory.get)
         progress.done("all gates pass" if report.passed else "a gate fails")
@@ -63,6 +63,13 @@ def prove(
         write_report(bundle.open_bundle(root), report, folder, root / bundle.REPORT)
         progress.done()
     return report
+
+
+def _notes(images: ImageSet | None, request: ExportRequest, note: str) -> tuple[str, ...]:
+    """Where the images come from, or which of those given were left out."""
+    if images is None or request.images is None:
+        return (note,)
+    return tuple(filter(None, (images.note,)))
 
 
 def settings_of(request: ExportRequest) -> ParitySettings:

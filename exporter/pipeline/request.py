@@ -53,6 +53,7 @@ class ExportRequest:
         cache: folder of finished stages; None keeps none.
         quantizer: 'fast' measures ranges only and saves some seconds; 'distill' learns
             the int8 network from the float one, which takes minutes.
+        allow_few_images: calibrate on fewer images than int8 needs all the same.
         int8_budget: make tflite-mixed, at most so many times as slow as tflite-int8.
         float_layers: which layers of tflite-mixed stay in float, instead of a search.
         gates: limits to move, see `exporter.prove.gates.with_overrides`.
@@ -79,6 +80,7 @@ class ExportRequest:
     evaluated_limit: int | None = 8
     gates: tuple[str, ...] = ()
     quantizer: Quantizer = "default"
+    allow_few_images: bool = False
     int8_budget: float | None = None
     float_layers: tuple[str, ...] = ()
 

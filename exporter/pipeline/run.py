@@ -62,8 +62,8 @@ def export(request: ExportRequest, progress: Progress) -> Outcome:
         with checked(request) as job, heavy_pool(job) as pool:
             progress.done(_what_came_in(job))
             stages = Stages(job, pool, progress)
-            stages.run()
-            outcome = assemble(job, stages.folders, tuple(stages.cached), progress)
+            images = stages.run()
+            outcome = assemble(job, stages, images, progress)
             job.cache.prune()
     except OSError as error:
         raise _disk_error(error, request) from error

@@ -13,7 +13,9 @@ from pathlib import Path
 from exporter import bundle
 from exporter.pipeline import artifacts, pixels
 from exporter.pipeline.artifacts import Calibrated
+from exporter.pipeline.calibration_checks import without_calibrated
 from exporter.pipeline.job import Job
+from exporter.pipeline.pixels import ImageSet
 from exporter.pipeline.request import Progress
 
 _WORKERS = {"coreml": "coremltools", "tensorflow": "tensorflow"}  # runtime: heavy import
@@ -55,9 +57,14 @@ class Stages:
         self._job, self._pool, self._progress = job, pool, progress
         self._waiting: dict[str, tuple[Future[None], Path]] = {}
 
-    def run(self) -> None:
-        """Make everything that the job asks for."""
+    def run(self) -> ImageSet | None:
+        """Make everything that the job asks for.
+
+        Returns:
+            the images of the proof, where any were given, without what was calibrated on.
+        """
         pixels_file = self._decode()
+        images = self._judges(pixels_file)
         self._onnx()
         rows = [row for row in self._job.chosen.formats if row.key != "onnx"]
         self._send([row for row in rows if not row.calibrated], None)
@@ -65,6 +72,13 @@ class Stages:
         self._send([row for row in rows if row.calibrated], calibrated)
         for row in sorted(rows, key=lambda row: row.key in self._waiting):
             self._artifact(row, calibrated if row.calibrated else None)
+        return images
+
+    def _judges(self, pixels_file: Path | None) -> ImageSet | None:
+        job = self._job
+        if job.images is None or pixels_file is None:
+            return job.images
+        return without_calibrated(job.images, job.image_hashes, pixels_file)
 
     def _decode(self) -> Path | None:
         """The decoded calibration images, where a format needs them."""

@@ -100,7 +100,7 @@ def test_bad_images(
     export: Callable[..., Ran], small_onnx_file: Path, tmp_path: Path,
     spoil: Callable[[Path], None], words: tuple[str, ...],
 ) -> None:  # fmt: skip
-    folder = bundles.write_images(tmp_path / "photos", 3)
+    folder = bundles.write_images(tmp_path / "photos", 8)
     spoil(folder / "bad.png")
     refused(export(small_onnx_file, calibration=folder), *words)
 

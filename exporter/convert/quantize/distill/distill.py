@@ -8,6 +8,7 @@ what comes back, and the record says so.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -73,22 +74,30 @@ def distill(
     sample = ImageSample(settings.most_images)
     start = quantize(graph, _sampled(images, sample), on_step)
     kept = sample.images()
-    if len(kept) < FEWEST_IMAGES:
-        raise CalibrationError(
-            f"There are {len(kept)} different calibration images.",
-            f"distillation holds some out and learns from the others: {FEWEST_IMAGES} at least",
-            "give more photographs with --calibration, 100 or more, or use the default quantizer",
-        )
+    check(len(kept))
     if not any(isinstance(node, Conv | Dense) for node in quantized_nodes(graph)):
         return _noted(start, {"used": False, "reason": "no layer has weights"})
     return _learned(graph, start, kept, settings, on_step)
 
 
+def check(images: int) -> None:
+    """What can be known before any work; see `distill` for what is raised.
+
+    Args:
+        images: how many different ones there are.
+    """
+    _need_torch()
+    if images < FEWEST_IMAGES:
+        raise CalibrationError(
+            f"There are {images} different calibration images.",
+            f"distillation holds some out and learns from the others: {FEWEST_IMAGES} at least",
+            "give more photographs with --calibration, 100 or more, or use the default quantizer",
+        )
+
+
 def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("torch", "torch", "The quantizer 'distill'") from error
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "torch", "The quantizer 'distill'")
 
 
 def _check(settings: DistillSettings) -> None:
