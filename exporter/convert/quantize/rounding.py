@@ -5,8 +5,7 @@ The closed form of Optimal Brain Surgeon (Hassibi and Stork 1993) in the order o
 upper Cholesky factor of its inverse, C^-1 = U' U, weights are rounded one column after the
 other, and the error e[j] = (w[j] - q[j]) / U[j, j] is taken out of the columns that are
 still to come: w[k] -= e[j] U[j, k]. All output channels share C, so all go at once; a
-depthwise channel reads one channel only and has a small matrix of its own. That is greedy, and
-now and then loses to rounding each weight to the nearest: such a channel is rounded so.
+depthwise channel reads one channel only and has a small matrix of its own.
 """
 
 from __future__ import annotations
@@ -43,17 +42,7 @@ def compensated(
     rows = weight.reshape(len(weight), -1).astype(np.float64)
     step = scales.astype(np.float64)
     steps = (_each if covariance.ndim == 3 else _shared)(rows, step, covariance, damping)
-    nearest = _rounded(rows, step[:, None])
-    costs = [_cost(rows - found * step[:, None], covariance) for found in (steps, nearest)]
-    steps = np.where((costs[1] < costs[0])[:, None], nearest, steps)
     return steps.astype(np.int8).reshape(weight.shape)
-
-
-def _cost(errors: Matrix, covariance: Matrix) -> Matrix:
-    """What the errors `[out, n]` of each row cost, e C e', `[out]`."""
-    if covariance.ndim == 3:
-        return np.einsum("ci,cij,cj->c", errors, covariance, errors)
-    return np.einsum("ci,ci->c", errors @ covariance, errors)
 
 
 def _rounded(column: Matrix, step: Matrix) -> Matrix:
