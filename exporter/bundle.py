@@ -22,6 +22,7 @@ GOLDEN = "golden"
 REFERENCE = "reference"
 REPORT = "report.html"
 QUANTIZATION = "quantization.json"
+SENSITIVITY = "sensitivity.json"
 SCHEMA = 1
 
 Precision = Literal["float32", "float16", "int8"]
@@ -68,9 +69,11 @@ FORMATS: tuple[Format, ...] = (
            "Android CPU: int8 weights, 16-bit activations; nearer to float, slower", usual=False,
            calibrated=True),
     Format("tflite-dynamic", "model_dynamic.tflite", "int8", "litert", None,
-           "Android CPU: int8 weights, activations quantized as they come", usual=False),
+           "Android CPU: int8 weights, activations quantized as they come", usual=False,
+           calibrated=True),
     Format("tflite-int8-weights", "model_int8_weights.tflite", "int8", "litert", None,
-           "Android: int8 weights, float arithmetic; a quarter of the size", usual=False),
+           "Android: int8 weights, float arithmetic; a quarter of the size", usual=False,
+           calibrated=True),
     Format("saved-model", "saved_model", "float32", "tensorflow", "tensorflow",
            "TensorFlow Serving and tf.lite.TFLiteConverter"),
     Format("coreml", "Model.mlpackage", "float16", "coreml", "coreml",

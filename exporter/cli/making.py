@@ -16,6 +16,7 @@ from exporter.cli.options import (
     Quantizer,
     Seed,
     Threads,
+    words,
 )
 from exporter.cli.roof import app
 
@@ -64,6 +65,17 @@ def export(
         Quantizer,
         typer.Option("--quantizer", help="int8: 'fast': ranges only; 'distill': learns, minutes."),
     ] = Quantizer.default,
+    int8_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--int8-budget",
+            help="Make tflite-mixed too: at most so many times int8's latency, e.g. 1.25x.",
+        ),
+    ] = None,
+    float_layers: Annotated[
+        str | None,
+        typer.Option("--float-layers", help="Its layers in float by name, instead of a search."),
+    ] = None,
     allow_few_images: Annotated[
         bool,
         typer.Option("--allow-few-images", help="Calibrate on fewer than 8 all the same."),
@@ -86,14 +98,17 @@ def export(
 ) -> None:
     """Make a folder for a phone from MODEL and prove every file in it."""
     from exporter.pipeline import summary
-    from exporter.pipeline.request import ExportRequest
+    from exporter.pipeline.budget import parse_budget
+    from exporter.pipeline.request import ExportRequest, formats_with_mixed
 
     store = None if no_cache else cache or out.resolve().parent / ".exporter-cache"
     options = {"width_mult": width, "input_size": input_size}
     request = ExportRequest(
         model=model,
         out=out,
-        formats=tuple(f.strip() for f in formats.split(",") if f.strip()) if formats else None,
+        formats=formats_with_mixed(
+            words(formats) if formats else None, bool(int8_budget or float_layers)
+        ),
         architecture=arch,
         labels=labels,
         contract=contract,
@@ -112,6 +127,8 @@ def export(
         evaluated_limit=evaluated,
         gates=tuple(gate or ()),
         quantizer=quantizer.value,
+        int8_budget=parse_budget(int8_budget) if int8_budget else None,
+        float_layers=words(float_layers or ""),
         allow_few_images=allow_few_images,
     )
     if dry_run:

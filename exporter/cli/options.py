@@ -47,3 +47,8 @@ GateFlag = Annotated[
     typer.Option("--gate", help="Move a gate, e.g. int8.min_agreement=0.9 or =off."),
 ]
 Report = Annotated[Path | None, typer.Option(help="Write the result to this file too.")]
+
+
+def words(text: str) -> tuple[str, ...]:
+    """'a, b' to ('a', 'b')."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,9 +22,16 @@ from models.contract import Contract
 if TYPE_CHECKING:
     from exporter.convert.graph import Graph
     from exporter.convert.quantize.quantize import Quantized
+    from models.images import Pixels
 
 RECORD = "record.json"
 SCALES = "scales.json"
+BUDGET = 1.25  # of tflite-mixed, where none is given
+_SCHEMES = {
+    "tflite-dynamic": "dynamic_range",
+    "tflite-int8-weights": "int8_weights",
+    "tflite-int16": "int16",
+}
 PROBES = 8  # photographs on which folding the normalization into int8 is measured
 
 # The libraries whose versions decide what a format's bytes are.
@@ -48,10 +55,15 @@ class Calibrated:
     Attributes:
         pixels: the decoded calibration images (.npy).
         plan: the folder that `quantize` wrote.
+        budget: of tflite-mixed, the most latency by that of the int8 file.
+        float_layers: its layers in float, by name, instead of a search; 'NAME:dynamic' for
+            one that rounds what it reads as it comes.
     """
 
     pixels: Path
     plan: Path
+    budget: float = BUDGET
+    float_layers: tuple[str, ...] = ()
 
 
 def quantizer_packages(quantizer: Quantizer) -> tuple[str, ...]:
@@ -128,7 +140,12 @@ def _quantizer(name: Quantizer) -> Callable[..., Quantized]:
 
 
 def make(
-    key: str, onnx: Path, contract_text: str, folder: Path, calibrated: Calibrated | None = None
+    key: str,
+    onnx: Path,
+    contract_text: str,
+    folder: Path,
+    calibrated: Calibrated | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> None:
     """Write one artifact, and beside it a small record of how it was made.
 
@@ -138,13 +155,14 @@ def make(
         contract_text: the contract's JSON.
         folder: an empty folder to write into.
         calibrated: for the formats whose row says so.
+        on_step: called while tflite-mixed is searched for, which takes minutes.
     """
     started = time.perf_counter()
     row = bundle.BY_KEY[key]
     contract = Contract.loads(contract_text)
     if row.calibrated:
         assert calibrated is not None, f"{key} is not chosen without calibration images"
-        record = _CALIBRATED[key](row, onnx, contract, folder, calibrated)
+        record = _calibrated(row, onnx, contract, folder, calibrated, on_step)
     else:
         record = _MAKERS[row.runtime](row, onnx, contract, folder)
     record["seconds"] = round(time.perf_counter() - started, 3)
@@ -185,25 +203,61 @@ def _make_tflite(
     return {"minimum_runtime": tflite.minimum_runtime(path)}
 
 
-def _make_int8(
-    row: bundle.Format, onnx: Path, contract: Contract, folder: Path, calibrated: Calibrated
+def _calibrated(
+    row: bundle.Format,
+    onnx: Path,
+    contract: Contract,
+    folder: Path,
+    given: Calibrated,
+    on_step: Callable[[], None] | None,
 ) -> dict[str, object]:
+    """One format made from the int8 plan."""
+    from exporter.pipeline.pixels import stream
+
+    found = _quantized(onnx, given)
+    record: dict[str, object] = {}
+    path = folder / row.path
+    if row.runtime == "coreml":
+        from exporter.convert.targets import coreml
+
+        coreml.write_w8a8(found.graph, contract, path, found.plan)
+        return {}
+    if row.key == "tflite-mixed":
+        found, record = _mixed(found, contract, folder, given, on_step)
+    elif row.key in _SCHEMES:
+        from exporter.convert.quantize import mixed, mixed_schemes
+
+        kept = mixed.kept_images(found.graph, lambda: stream(given.pixels))
+        found = getattr(mixed_schemes, _SCHEMES[row.key])(found, kept)
     from exporter.convert.targets import tflite
 
-    found = _quantized(onnx, calibrated)
-    path = folder / row.path
     tflite.write(found.graph, contract, path, "int8", found.plan)
-    return {"minimum_runtime": tflite.minimum_runtime(path)}
+    return {"minimum_runtime": tflite.minimum_runtime(path), **record}
 
 
-def _make_w8a8(
-    row: bundle.Format, onnx: Path, contract: Contract, folder: Path, calibrated: Calibrated
-) -> dict[str, object]:
-    from exporter.convert.targets import coreml
+def _mixed(
+    quantized: Quantized,
+    contract: Contract,
+    folder: Path,
+    given: Calibrated,
+    on_step: Callable[[], None] | None,
+) -> tuple[Quantized, dict[str, object]]:
+    """The best layers in float, found or as told; and what each layer costs, as a file."""
+    from exporter.pipeline import budget
+    from exporter.pipeline.pixels import stream
 
-    found = _quantized(onnx, calibrated)
-    coreml.write_w8a8(found.graph, contract, folder / row.path, found.plan)
-    return {}
+    def images() -> Iterator[Pixels]:
+        return stream(given.pixels)
+
+    if given.float_layers:
+        split = [layer.partition(":") for layer in given.float_layers]
+        dynamic = [name for name, _, mode in split if mode]
+        found = budget.given(quantized, images, [n for n, _, mode in split if not mode], dynamic)
+    else:
+        found = budget.search(quantized, contract, images, given.budget, on_step)
+        assert found.table is not None
+        _write_json(folder / bundle.SENSITIVITY, {"schema": 1, **found.table.as_json()})
+    return found.quantized, {"mixed": found.record}
 
 
 def _make_saved_model(
@@ -235,5 +289,3 @@ _MAKERS: dict[str, Maker] = {
     "tensorflow": _make_saved_model,
     "coreml": _make_coreml,
 }
-FromPlan = Callable[[bundle.Format, Path, Contract, Path, Calibrated], dict[str, object]]
-_CALIBRATED: dict[str, FromPlan] = {"tflite-int8": _make_int8, "coreml-w8a8": _make_w8a8}

@@ -64,6 +64,9 @@ def assemble(job: Job, stages: Stages, images: ImageSet | None, progress: Progre
         (root / bundle.LABELS).write_text("\n".join(contract.names) + "\n", encoding="utf-8")
         if QUANTIZED in folders:
             shutil.copyfile(folders[QUANTIZED] / artifacts.SCALES, root / bundle.QUANTIZATION)
+        sensitivity = folders.get("tflite-mixed", root) / bundle.SENSITIVITY
+        if sensitivity.is_file():
+            shutil.copyfile(sensitivity, root / bundle.SENSITIVITY)
         (root / bundle.REFERENCE).mkdir()
         job.intake.write_reference(root / job.intake.reference)
         manifest = _manifest(job, records, root)

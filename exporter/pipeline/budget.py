@@ -102,7 +102,7 @@ def search(
     graph = quantized.graph
     kept = mixed.kept_images(graph, images)
     probes = kept[:IMAGES]
-    table = measure_sensitivity(graph, quantized.plan, probes, on_step, complete=False)
+    table = measure_sensitivity(graph, quantized.plan, probes, on_step)
     with tempfile.TemporaryDirectory(prefix="int8-budget-") as folder:
         clock = _Stopwatch(quantized, contract, Path(folder), kept[0])
         prices = clock.prices()

@@ -59,7 +59,7 @@ class Job:
     def _measured_by(self) -> tuple[object, ...]:
         """What a choice of layers by their measured latency hangs on."""
         request = self.request
-        return request.int8_budget, request.float_layers, request.threads
+        return request.int8_budget or artifacts.BUDGET, request.float_layers
 
 
 @contextlib.contextmanager

@@ -131,6 +131,11 @@ def choose_formats(
     return Chosen(tuple(made), tuple(left_out))
 
 
+def formats_with_mixed(asked: tuple[str, ...] | None, mixed: bool) -> tuple[str, ...] | None:
+    """The formats asked for, and tflite-mixed where a flag of its own was given."""
+    return (*(asked or (USUAL,)), "tflite-mixed") if mixed else asked
+
+
 def _keys(asked: tuple[str, ...]) -> set[str]:
     """The formats that names and the words 'default' and 'all' stand for."""
     unknown = [key for key in asked if key not in (*bundle.BY_KEY, USUAL, ALL)]

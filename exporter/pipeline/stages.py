@@ -127,7 +127,8 @@ class Stages:
 
         folder = job.cache.stage(job.quantized_key, build)
         self._keep(QUANTIZED, known, folder)
-        return Calibrated(pixels_file, folder)
+        budget = job.request.int8_budget or artifacts.BUDGET
+        return Calibrated(pixels_file, folder, budget, job.request.float_layers)
 
     def _send(self, rows: list[bundle.Format], calibrated: Calibrated | None) -> None:
         """Let the pool make what it can, while this process makes the rest."""
@@ -158,7 +159,8 @@ class Stages:
                 job.cache.move_into(scratch, folder)
             else:
                 text = job.intake.contract.dumps()
-                artifacts.make(row.key, self._onnx_file, text, folder, calibrated)
+                step = self._progress.advance
+                artifacts.make(row.key, self._onnx_file, text, folder, calibrated, step)
 
         self._keep(row.key, known, job.cache.stage(key, build))
 

@@ -1,9 +1,7 @@
 """What a finished TFLite file says of itself: operators, types, quantization.
 
 It reads the flatbuffer with the schema that comes with LiteRT and knows nothing of
-how it was written. The rules are those of the TFLite 8-bit quantization
-specification: weights int8, symmetric, a scale for each output channel; bias int32;
-activations int8 per tensor.
+how it was written. The rules that it has to keep are in `tflite_schemes`.
 """
 
 from __future__ import annotations
@@ -16,13 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from exporter.bundle import Precision
 from exporter.prove.runtimes.errors import ArtifactError, damaged
 
 # Operators with weights: which input holds them, along which axis the output channels lie.
-_WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
-_ENDINGS = ("SOFTMAX", "LOGISTIC")  # float32 in every file: the contract's activation
-_BODY_TYPES = {"INT8", "INT32"}
+WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 
 
 @dataclass(frozen=True)
@@ -119,72 +114,8 @@ def _operator(model: Any, operator: Any, tensors: list[Tensor], kinds: dict[int,
     )
 
 
-def faults(operators: tuple[Operator, ...], precision: Precision) -> list[str]:
-    """What breaks the rules of a precision; empty for a sound file."""
-    found = [
-        f"a TRANSPOSE makes {operator.outputs[0].name}"
-        for operator in operators
-        if operator.kind == "TRANSPOSE"
-    ]
-    check = {"float32": _float32, "float16": _float16, "int8": _int8}[precision]
-    return found + list(check(operators))
-
-
-def _float32(operators: tuple[Operator, ...]) -> Iterator[str]:
+def weighted(operators: tuple[Operator, ...]) -> Iterator[tuple[Operator, Tensor]]:
+    """The operators with weights, each with the tensor that holds them."""
     for operator in operators:
-        for tensor in operator.inputs:
-            if tensor.constant and tensor.type in ("FLOAT16", "INT8", "UINT8"):
-                yield f"{operator.kind} reads {tensor.name}, {tensor.type}, in a float32 file"
-
-
-def _float16(operators: tuple[Operator, ...]) -> Iterator[str]:
-    widened = {
-        operator.outputs[0].name
-        for operator in operators
-        if operator.kind == "DEQUANTIZE"
-        and operator.inputs[0].constant
-        and operator.inputs[0].type == "FLOAT16"
-    }
-    for operator, weight in _weights(operators):
-        if weight.name not in widened and weight.type != "FLOAT16":
-            yield f"the weights {weight.name} of a {operator.kind} are {weight.type}, not FLOAT16"
-
-
-def _int8(operators: tuple[Operator, ...]) -> Iterator[str]:
-    exits = [operator for operator in operators if operator.kind == "DEQUANTIZE"]
-    if len(exits) != 1:
-        yield f"{len(exits)} DEQUANTIZE operators; one is expected, after the logits"
-    for operator in operators:
-        if operator.kind in ("QUANTIZE", "DEQUANTIZE", *_ENDINGS):
-            continue
-        for tensor in (*operator.inputs, *operator.outputs):
-            if tensor.type not in _BODY_TYPES:
-                yield f"{operator.kind} computes in {tensor.type} ({tensor.name})"
-    if operators and operators[-1].kind not in (*_ENDINGS, "DEQUANTIZE"):
-        yield f"the file ends in {operators[-1].kind}"
-    for operator, weight in _weights(operators):
-        yield from _weight_faults(operator, weight)
-
-
-def _weights(operators: tuple[Operator, ...]) -> Iterator[tuple[Operator, Tensor]]:
-    for operator in operators:
-        if operator.kind in _WEIGHTED:
+        if operator.kind in WEIGHTED:
             yield operator, operator.inputs[1]
-
-
-def _weight_faults(operator: Operator, weight: Tensor) -> Iterator[str]:
-    axis = _WEIGHTED[operator.kind]
-    where = f"the weights {weight.name} of a {operator.kind}"
-    if not weight.constant or weight.type != "INT8":
-        yield f"{where} are {weight.type}, not constant INT8"
-        return
-    channels = weight.shape[axis]
-    if len(weight.scales) != channels or (channels > 1 and weight.axis != axis):
-        yield f"{where} have {len(weight.scales)} scale(s) for {channels} output channels"
-    if any(weight.zero_points):
-        yield f"{where} are not symmetric"
-    if not all(np.isfinite(weight.scales)) or min(weight.scales, default=0) <= 0:
-        yield f"{where} have a scale that is not positive"
-    for bias in operator.inputs[2:]:
-        if bias.type != "INT32":
-            yield f"the bias {bias.name} of a {operator.kind} is {bias.type}, not INT32"

@@ -33,7 +33,8 @@ from exporter.prove.runtimes import registry
 from exporter.prove.runtimes.base import Pixels, Probabilities, Session
 from exporter.prove.runtimes.ort import OnnxSession
 from exporter.prove.runtimes.stored import lines
-from exporter.prove.tflite_structure import faults, read_operators
+from exporter.prove.tflite_schemes import faults
+from exporter.prove.tflite_structure import read_operators
 from models.contract import Contract
 from models.errors import UserError
 
@@ -168,7 +169,7 @@ def _inside(bundle: Bundle, row: Format, session: Session) -> Iterator[Finding]:
         yield _compare_contract(row.path, text, bundle.contract)
     if row.runtime == "litert" and path.suffix == ".tflite":
         try:
-            problems = faults(read_operators(path), row.precision)
+            problems = faults(read_operators(path), row)
         except UserError as error:
             problems = [one_line(error)]
         if not problems:

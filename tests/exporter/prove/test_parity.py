@@ -55,7 +55,9 @@ def failed_gates(report: ParityReport, key: str) -> set[str]:
 def test_equal_artifacts_pass_and_every_format_has_a_row(tmp_path: Path, folder: Path) -> None:
     report = proven(make_bundle(tmp_path), folder, Shelf())
     assert report.passed
-    assert [found.key for found in report.artifacts] == [known.key for known in FORMATS if known.usual]
+    assert [found.key for found in report.artifacts] == [
+        known.key for known in FORMATS if known.usual
+    ]
     assert report.images == 40
     assert report.labelled == 40
     assert report.reference == "torch 1.0"

@@ -16,13 +16,15 @@ from exporter.prove import golden
 from exporter.prove.opened import open_artifacts
 from exporter.prove.runtimes import registry
 from exporter.prove.runtimes.base import Runtime
-from exporter.prove.tflite_structure import Operator, Tensor, faults, read_operators
+from exporter.prove.tflite_schemes import faults
+from exporter.prove.tflite_structure import Operator, Tensor, read_operators
 from exporter.prove.verify import Finding, verify
 from models.contract import Contract
 from models.errors import UserError
 from models.images import ImageFile
 from support import tinyfiles
 
+INT8 = BY_KEY["tflite-int8"]
 KEYS = ("onnx", "tflite-float32", "tflite-float16", "tflite-int8")
 
 
@@ -235,7 +237,7 @@ def int8_net(
 
 
 def test_the_rules_of_int8_by_hand() -> None:
-    assert faults(int8_net(), "int8") == []
+    assert faults(int8_net(), INT8) == []
     transpose = Operator("TRANSPOSE", (tensor("y"),), (tensor("t"),))
     broken = {
         "have 1 scale(s) for 4": int8_net(tensor("w", scales=1, constant=True)),
@@ -251,23 +253,23 @@ def test_the_rules_of_int8_by_hand() -> None:
         "a TRANSPOSE": (*int8_net()[:2], transpose, *int8_net()[2:]),
     }  # fmt: skip
     for words, operators in broken.items():
-        assert any(words in fault for fault in faults(operators, "int8")), words
+        assert any(words in fault for fault in faults(operators, INT8)), words
 
 
 def test_a_depthwise_convolution_has_its_channels_last() -> None:
     good = tensor("w", scales=3, constant=True, axis=3)
     operator = Operator("DEPTHWISE_CONV_2D", (tensor("x"), good), (tensor("y"),))
     after = int8_net()[2:]
-    assert faults((operator, *after), "int8") == []
+    assert faults((operator, *after), INT8) == []
     bad = replace(operator, inputs=(tensor("x"), tensor("w", scales=4, constant=True, axis=0)))
-    assert faults((bad, *after), "int8") != []
+    assert faults((bad, *after), INT8) != []
 
 
 def test_each_precision_refuses_the_files_of_the_others(made: Path) -> None:
-    for precision in ("float32", "float16", "int8"):
-        operators = read_operators(made / f"model_{precision}.tflite")
-        assert [other for other in ("float32", "float16", "int8")
-                if not faults(operators, other)] == [precision]  # type: ignore[arg-type]  # fmt: skip
+    keys = ("tflite-float32", "tflite-float16", "tflite-int8")
+    for key in keys:
+        operators = read_operators(made / BY_KEY[key].path)
+        assert [k for k in keys if not faults(operators, BY_KEY[k])] == [key]
 
 
 def test_a_damaged_flatbuffer_is_a_user_error(made: Path, tmp_path: Path) -> None:

@@ -1,0 +1,154 @@
+"""What the operators of a TFLite file may compute in, one rule a scheme.
+
+The rules read the finished file only: types, scales and which tensors are constant. For
+int8 they are those of the TFLite 8-bit quantization specification: weights int8,
+symmetric, a scale for each output channel; bias int32; activations int8 per tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from exporter.bundle import Format
+from exporter.prove.tflite_structure import WEIGHTED, Operator, Tensor, weighted
+
+Rule = Callable[[tuple[Operator, ...]], Iterator[str]]
+_ENDINGS = ("SOFTMAX", "LOGISTIC")  # float32 in every file: the contract's activation
+_BETWEEN = ("QUANTIZE", "DEQUANTIZE")
+_INT8_BODY = {"INT8", "INT32"}
+
+
+def faults(operators: tuple[Operator, ...], row: Format) -> list[str]:
+    """What breaks the rules of a format; empty for a sound file."""
+    found = [
+        f"a TRANSPOSE makes {operator.outputs[0].name}"
+        for operator in operators
+        if operator.kind == "TRANSPOSE"
+    ]
+    return found + list(_RULES[row.key](operators))
+
+
+def _float32(operators: tuple[Operator, ...]) -> Iterator[str]:
+    for operator in operators:
+        for tensor in operator.inputs:
+            if tensor.constant and tensor.type in ("FLOAT16", "INT8", "UINT8"):
+                yield f"{operator.kind} reads {tensor.name}, {tensor.type}, in a float32 file"
+
+
+def _float16(operators: tuple[Operator, ...]) -> Iterator[str]:
+    widened = _widened(operators, "FLOAT16")
+    for operator, weight in weighted(operators):
+        if weight.name not in widened and weight.type != "FLOAT16":
+            yield f"the weights {weight.name} of a {operator.kind} are {weight.type}, not FLOAT16"
+
+
+def _int8(operators: tuple[Operator, ...]) -> Iterator[str]:
+    exits = [operator for operator in operators if operator.kind == "DEQUANTIZE"]
+    if len(exits) != 1:
+        yield f"{len(exits)} DEQUANTIZE operators; one is expected, after the logits"
+    for operator in operators:
+        if operator.kind in (*_BETWEEN, *_ENDINGS):
+            continue
+        for tensor in (*operator.inputs, *operator.outputs):
+            if tensor.type not in _INT8_BODY:
+                yield f"{operator.kind} computes in {tensor.type} ({tensor.name})"
+    if operators and operators[-1].kind not in (*_ENDINGS, "DEQUANTIZE"):
+        yield f"the file ends in {operators[-1].kind}"
+    for operator, weight in weighted(operators):
+        yield from _int8_layer(operator, weight)
+
+
+def _mixed(operators: tuple[Operator, ...]) -> Iterator[str]:
+    """Each layer is int8, or float with weights in float or int8."""
+    widened = _widened(operators, "INT8")
+    for operator, weight in weighted(operators):
+        computes = operator.inputs[0].type
+        if computes == "INT8":
+            yield from _int8_layer(operator, weight)
+        elif computes != "FLOAT32":
+            yield f"{operator.kind} computes in {computes} ({operator.outputs[0].name})"
+        elif weight.type == "INT8":
+            yield from _int8_weights(operator, weight)
+        elif weight.name in widened:
+            yield from _int8_weights(operator, widened[weight.name])
+
+
+def _stored_in_int8(operators: tuple[Operator, ...]) -> Iterator[str]:
+    """Float activations; every layer's weights lie in the file as int8."""
+    widened = _widened(operators, "INT8")
+    for operator, weight in weighted(operators):
+        if operator.inputs[0].type != "FLOAT32":
+            yield f"{operator.kind} computes in {operator.inputs[0].type}, not from FLOAT32"
+        yield from _int8_weights(operator, widened.get(weight.name, weight))
+
+
+def _int8_weights_only(operators: tuple[Operator, ...]) -> Iterator[str]:
+    yield from _stored_in_int8(operators)
+    for operator, weight in weighted(operators):
+        if weight.type != "FLOAT32":
+            yield f"{operator.kind} reads weights as {weight.type}: it would round activations"
+
+
+def _int16(operators: tuple[Operator, ...]) -> Iterator[str]:
+    """16-bit activations without a zero point, int8 weights, 64-bit biases."""
+    widened = _widened(operators, "INT8")
+    layers = 0
+    for operator, weight in weighted(operators):
+        source = operator.inputs[0]
+        yield from _int8_weights(operator, widened.get(weight.name, weight))
+        if source.type == "FLOAT32":
+            continue
+        layers += 1
+        if source.type != "INT16" or any(source.zero_points):
+            yield f"{operator.kind} reads {source.name}: {source.type}, {source.zero_points}"
+        for bias in operator.inputs[2:]:
+            if bias.type != "INT64":
+                yield f"the bias {bias.name} of a {operator.kind} is {bias.type}, not INT64"
+    if not layers:
+        yield "no layer computes in int16"
+
+
+def _widened(operators: tuple[Operator, ...], stored: str) -> Mapping[str, Tensor]:
+    """Constants that a DEQUANTIZE turns into float, by the name of what it makes."""
+    return {
+        operator.outputs[0].name: operator.inputs[0]
+        for operator in operators
+        if operator.kind == "DEQUANTIZE"
+        and operator.inputs[0].constant
+        and operator.inputs[0].type == stored
+    }
+
+
+def _int8_layer(operator: Operator, weight: Tensor) -> Iterator[str]:
+    yield from _int8_weights(operator, weight)
+    for bias in operator.inputs[2:]:
+        if bias.type != "INT32":
+            yield f"the bias {bias.name} of a {operator.kind} is {bias.type}, not INT32"
+
+
+def _int8_weights(operator: Operator, weight: Tensor) -> Iterator[str]:
+    axis = WEIGHTED[operator.kind]
+    where = f"the weights {weight.name} of a {operator.kind}"
+    if not weight.constant or weight.type != "INT8":
+        yield f"{where} are {weight.type}, not constant INT8"
+        return
+    channels = weight.shape[axis]
+    if len(weight.scales) != channels or (channels > 1 and weight.axis != axis):
+        yield f"{where} have {len(weight.scales)} scale(s) for {channels} output channels"
+    if any(weight.zero_points):
+        yield f"{where} are not symmetric"
+    if not all(np.isfinite(weight.scales)) or min(weight.scales, default=0) <= 0:
+        yield f"{where} have a scale that is not positive"
+
+
+_RULES: Mapping[str, Rule] = {
+    "tflite-float32": _float32,
+    "tflite-float16": _float16,
+    "tflite-int8": _int8,
+    "tflite-mixed": _mixed,
+    "tflite-dynamic": _stored_in_int8,
+    "tflite-int8-weights": _int8_weights_only,
+    "tflite-int16": _int16,
+}
