@@ -8,6 +8,7 @@ from exporter.convert.graph import Graph
 from exporter.convert.passes import fold_normalization
 from exporter.convert.passes.clean_up import CLEAN_UP
 from exporter.convert.passes.flatten_channels_last import FLATTEN_CHANNELS_LAST
+from exporter.convert.passes.flatten_pooled import FLATTEN_POOLED
 from exporter.convert.passes.fold_batch_norm import FOLD_BATCH_NORM
 from exporter.convert.passes.fold_normalization import FLOAT_TOLERANCE, INT8_TOLERANCE, Pixels
 from exporter.convert.passes.fuse_activation import FUSE_ACTIVATION
@@ -41,6 +42,7 @@ def standard(
         FOLD_BATCH_NORM,
         fold_normalization.rewrite(tolerance, probes),
         FUSE_ACTIVATION,
+        FLATTEN_POOLED,
         CLEAN_UP,
     ):
         graph = rewrite.run(graph)
