@@ -107,13 +107,14 @@ def quantize(
             cancel and corrects biases besides; 'distill' learns from there on.
     """
     from exporter.convert.quantize import stored
-    from exporter.convert.quantize.stability import observed, stability
+    from exporter.convert.quantize.stability import ImageExtremes, stability
     from exporter.pipeline.pixels import stream
 
     started = time.perf_counter()
     graph = _int8_graph(onnx, pixels)
-    found = _quantizer(quantizer)(graph, lambda: stream(pixels), on_step)
-    checked = stability(graph, observed(graph, stream(pixels)), lambda: stream(pixels))
+    halves = ImageExtremes(graph)
+    found = _quantizer(quantizer)(graph, lambda: stream(pixels), on_step, [halves])
+    checked = stability(graph, halves, lambda: stream(pixels))
     stored.save(found, folder)
     scales = {name: scale.tolist() for name, scale in found.scales.items()}
     _write_json(folder / SCALES, {"schema": 1, "equalization": scales})

@@ -7,6 +7,7 @@ Hessian of that cost, which is what GPTQ (Frantar et al. 2023) rounds by.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,6 +17,7 @@ from exporter.convert.graph import Conv, Dense, Graph
 from exporter.convert.quantize.observe import positions
 
 POSITIONS = 64  # of one image, spread over the picture
+_TOGETHER = 8  # images
 MOST_INPUTS = 2304  # weights of one output channel: beyond, the matrix costs more than it gives
 Matrix = npt.NDArray[np.float64]
 
@@ -40,6 +42,7 @@ class SecondMoments:
         self._sums: dict[str, Matrix] = {}
         self._origins: dict[str, npt.NDArray[np.float32]] = {}
         self._counts: dict[str, int] = dict.fromkeys(self.layers, 0)
+        self._waiting: dict[str, list[npt.NDArray[np.float32]]] = defaultdict(list)
 
     def update(self, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Take one image's tensors, float32 `[1, C, H, W]` or `[1, C]`."""
@@ -47,22 +50,31 @@ class SecondMoments:
             columns = _columns(node, values[node.inputs[0]])
             # near the mean, so that float32 products do not drown a small variance
             origin = self._origins.setdefault(name, columns.mean(axis=-1, keepdims=True))
-            columns = columns - origin
-            products = columns @ columns.swapaxes(-1, -2)
-            sums = columns.sum(axis=-1, dtype=np.float64)
-            if name in self._products:
-                self._products[name] += products
-                self._sums[name] += sums
-            else:
-                self._products[name] = products.astype(np.float64)
-                self._sums[name] = sums
-            self._counts[name] += columns.shape[-1]
+            self._waiting[name].append(columns - origin)
+            # one product of several images' columns is quicker than several products
+            if _depthwise(node) or len(self._waiting[name]) == _TOGETHER:
+                self._add(name)
+
+    def _add(self, name: str) -> None:
+        """Take what waits into the sums."""
+        columns = np.concatenate(self._waiting.pop(name), axis=-1)
+        products = columns @ columns.swapaxes(-1, -2)
+        sums = columns.sum(axis=-1, dtype=np.float64)
+        if name in self._products:
+            self._products[name] += products
+            self._sums[name] += sums
+        else:
+            self._products[name] = products.astype(np.float64)
+            self._sums[name] = sums
+        self._counts[name] += columns.shape[-1]
 
     def covariance(self, name: str) -> Matrix:
         """Of one layer's inputs: `[n, n]`, or `[C, k, k]` for a depthwise convolution.
 
         n counts input channels times kernel positions, in the order of the layer's weights.
         """
+        if self._waiting.get(name):
+            self._add(name)
         mean = self._sums[name] / self._counts[name]
         return self._products[name] / self._counts[name] - mean[..., :, None] * mean[..., None, :]
 

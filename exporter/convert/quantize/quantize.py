@@ -8,7 +8,7 @@ tensor 23.9 (docs/quantization.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from exporter.convert.graph import Conv, Dense, Graph
 from exporter.convert.quantize.calibrate import (
     Image,
     Measured,
-    calibrate,
+    Watcher,
     measure,
     with_corrected_biases,
     with_ranges,
@@ -49,14 +49,22 @@ class Quantized:
 
 
 def quantize_fast(
-    graph: Graph, images: Images, on_image: Callable[[], None] | None = None
+    graph: Graph,
+    images: Images,
+    on_image: Callable[[], None] | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> Quantized:
     """Ranges by `mean_min_max`, weights rounded to the nearest; see `calibrate`."""
-    plan = calibrate(graph, images(), on_image, rule="mean_min_max", correct_bias=False)
-    return Quantized(graph, plan)
+    measured = measure(graph, images(), on_image, watchers)
+    return Quantized(graph, with_ranges(graph, measured, "mean_min_max"))
 
 
-def quantize(graph: Graph, images: Images, on_image: Callable[[], None] | None = None) -> Quantized:
+def quantize(
+    graph: Graph,
+    images: Images,
+    on_image: Callable[[], None] | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Quantized:
     """The best of the graph as it is, equalized, and that with rules per tensor, all with
     compensated weights and corrected biases.
 
@@ -68,12 +76,13 @@ def quantize(graph: Graph, images: Images, on_image: Callable[[], None] | None =
         images: gives the images from the first on, each time it is called: uint8 RGB
             `[H, W, 3]`, as the contract makes them.
         on_image: called after each image of each pass.
+        watchers: are given the tensors of the first pass that they name.
 
     Raises:
         CalibrationError, QuantizationError: see `calibrate`.
     """
     extremes, moments = ChannelExtremes(graph), SecondMoments(graph)
-    measured = measure(graph, images(), on_image, (extremes, moments))
+    measured = measure(graph, images(), on_image, (extremes, moments, *watchers))
     reference = FloatLogits(graph, measured.kept)
     plain = with_ranges(graph, measured, reference=reference)
     if not measured.enough:

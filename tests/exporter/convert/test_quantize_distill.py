@@ -93,7 +93,7 @@ def test_a_spoiled_net_is_mended_on_other_pictures_too(
     graph: Graph, pictures: list[np.ndarray], spoiled: Quantized
 ) -> None:
     told: list[int] = []
-    found = distill(graph, lambda: pictures, lambda: told.append(1), SHORT)
+    found = distill(graph, lambda: pictures, lambda: told.append(1), settings=SHORT)
     assert len(told) == len(pictures) + SHORT.steps <= steps_ahead(len(pictures), SHORT)
     others = nets.images(20, graph.input.shape[2], seed=3)
     before = decibels(graph, spoiled.graph, spoiled.plan, others)

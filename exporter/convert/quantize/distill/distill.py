@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Conv, Dense, Graph
+from exporter.convert.quantize.calibrate import Watcher
 from exporter.convert.quantize.distill.settings import DistillSettings
 from exporter.convert.quantize.errors import CalibrationError, QuantizationError
 from exporter.convert.quantize.groups import quantized_nodes
@@ -47,6 +48,7 @@ def distill(
     graph: Graph,
     images: Images,
     on_step: Callable[[], None] | None = None,
+    watchers: Sequence[Watcher] = (),
     settings: DistillSettings | None = None,
 ) -> Quantized:
     """The default quantizer's result, improved by learning; never one that is worse.
@@ -61,6 +63,7 @@ def distill(
             at most `settings.most_images` are kept.
         on_step: called after each image of each pass and each step of learning; see
             `steps_ahead`.
+        watchers: are given the tensors of the first pass that they name.
 
     Raises:
         CalibrationError: there are fewer than 20 different images, or see `calibrate`.
@@ -72,7 +75,7 @@ def distill(
     settings = settings or DistillSettings()
     _check(settings)
     sample = ImageSample(settings.most_images)
-    start = quantize(graph, _sampled(images, sample), on_step)
+    start = quantize(graph, _sampled(images, sample), on_step, watchers)
     kept = sample.images()
     check(len(kept))
     if not any(isinstance(node, Conv | Dense) for node in quantized_nodes(graph)):
