@@ -107,7 +107,7 @@ def quantize(
             cancel and corrects biases besides; 'distill' learns from there on.
     """
     from exporter.convert.quantize import stored
-    from exporter.convert.quantize.stability import ImageExtremes, stability
+    from exporter.convert.quantize.ranges.stability import ImageExtremes, stability
     from exporter.pipeline.pixels import stream
 
     started = time.perf_counter()
@@ -226,10 +226,10 @@ def _calibrated(
     if row.key == "tflite-mixed":
         found, record = _mixed(found, contract, folder, given, on_step)
     elif row.key in _SCHEMES:
-        from exporter.convert.quantize import mixed, mixed_schemes
+        from exporter.convert.quantize.mixed import modes, schemes
 
-        kept = mixed.kept_images(found.graph, lambda: stream(given.pixels))
-        found = getattr(mixed_schemes, _SCHEMES[row.key])(found, kept)
+        kept = modes.kept_images(found.graph, lambda: stream(given.pixels))
+        found = getattr(schemes, _SCHEMES[row.key])(found, kept)
     from exporter.convert.targets import tflite
 
     tflite.write(found.graph, contract, path, "int8", found.plan)

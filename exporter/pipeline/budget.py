@@ -19,9 +19,14 @@ from typing import Any
 import numpy as np
 
 from exporter.convert.graph import Graph
-from exporter.convert.quantize import mixed
+from exporter.convert.quantize.mixed import modes as mixed
+from exporter.convert.quantize.mixed.sensitivity import (
+    IMAGES,
+    Effect,
+    Sensitivity,
+    measure_sensitivity,
+)
 from exporter.convert.quantize.quantize import Images, Quantized
-from exporter.convert.quantize.sensitivity import IMAGES, Effect, Sensitivity, measure_sensitivity
 from models.contract import Contract
 from models.errors import UserError
 
@@ -192,7 +197,7 @@ def _simulated(
 ) -> dict[str, dict[str, float]]:
     """The calibration images' logits, int8 and mixed, against the float graph's."""
     from exporter.convert.evaluate import Evaluator
-    from exporter.convert.quantize.sensitivity import effect
+    from exporter.convert.quantize.mixed.sensitivity import effect
     from exporter.convert.quantize.simulate import Simulator
 
     graph = quantized.graph

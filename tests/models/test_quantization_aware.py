@@ -81,7 +81,7 @@ def test_weights_by_hand() -> None:
 
 def test_weights_are_those_of_the_int8_file() -> None:
     from exporter.convert.quantize.plan import Affine
-    from exporter.convert.quantize.weights import dequantize_weights, quantize_weights
+    from exporter.convert.quantize.rounding.weights import dequantize_weights, quantize_weights
 
     weight = np.random.default_rng(1).normal(0, 1, (7, 5, 3, 3)).astype(np.float32)
     weight *= np.geomspace(1e-3, 10, 7, dtype=np.float32)[:, None, None, None]

@@ -21,7 +21,7 @@ from exporter.convert.graph import (
     Softmax,
 )
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
-from exporter.convert.quantize.weights import quantize_weights
+from exporter.convert.quantize.rounding.weights import quantize_weights
 from models.contract import Contract, Label, Preprocessing
 
 SIDE, CLASSES = 16, 5

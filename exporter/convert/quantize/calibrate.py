@@ -17,18 +17,13 @@ import numpy.typing as npt
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Add, Conv, Dense, Graph, Mul, Sub
-from exporter.convert.quantize.bias_correction import (
-    FEWEST_IMAGES,
-    correct_biases,
-    image_limit,
-)
 from exporter.convert.quantize.errors import CalibrationError
-from exporter.convert.quantize.gradients import LogitGradients
 from exporter.convert.quantize.groups import Group, find_groups, quantized_nodes
-from exporter.convert.quantize.observe import ImageSample, Observation, Observer
-from exporter.convert.quantize.per_tensor import Choice, choose
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
-from exporter.convert.quantize.ranges import (
+from exporter.convert.quantize.ranges.gradients import LogitGradients
+from exporter.convert.quantize.ranges.observe import ImageSample, Observation, Observer
+from exporter.convert.quantize.ranges.per_tensor import Choice, choose
+from exporter.convert.quantize.ranges.rules import (
     RULES,
     Range,
     Rule,
@@ -36,8 +31,13 @@ from exporter.convert.quantize.ranges import (
     choose_range,
     saturated_share,
 )
+from exporter.convert.quantize.rounding.bias_correction import (
+    FEWEST_IMAGES,
+    correct_biases,
+    image_limit,
+)
+from exporter.convert.quantize.rounding.weights import quantize_weights
 from exporter.convert.quantize.select import FloatLogits, best_of
-from exporter.convert.quantize.weights import quantize_weights
 
 AUTO: Literal["auto"] = "auto"
 COMPARED: tuple[Rule, ...] = ("mean_min_max", "least_squared_error")  # min-max never wins

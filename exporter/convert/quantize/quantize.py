@@ -24,10 +24,16 @@ from exporter.convert.quantize.calibrate import (
     with_ranges,
     with_ranges_per_tensor,
 )
-from exporter.convert.quantize.equalize import FACTOR, ChannelExtremes, Equalized, Vector, equalize
-from exporter.convert.quantize.moments import SecondMoments, scaled
 from exporter.convert.quantize.plan import QuantizationPlan
-from exporter.convert.quantize.rounding import DAMPING, FEW_SAMPLES_DAMPING, compensated
+from exporter.convert.quantize.rounding.compensated import DAMPING, FEW_SAMPLES_DAMPING, compensated
+from exporter.convert.quantize.rounding.equalize import (
+    FACTOR,
+    ChannelExtremes,
+    Equalized,
+    Vector,
+    equalize,
+)
+from exporter.convert.quantize.rounding.moments import SecondMoments, scaled
 from exporter.convert.quantize.select import SAME_DB, FloatLogits, best_of, logit_sqnr
 
 EQUALIZED, PER_TENSOR = "equalized", "equalized, per tensor"  # candidates, in the record

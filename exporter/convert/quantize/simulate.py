@@ -26,7 +26,7 @@ from onnx import helper, numpy_helper
 from exporter.convert.evaluate import run_session, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Graph, Node
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
-from exporter.convert.quantize.weights import dequantize_weights
+from exporter.convert.quantize.rounding.weights import dequantize_weights
 
 
 def fake_quantize(values: npt.NDArray[np.float32], by: Affine) -> npt.NDArray[np.float32]:

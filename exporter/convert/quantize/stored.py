@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.graph import Conv, Dense, Graph, Node
-from exporter.convert.quantize.equalize import rescaled
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.quantize import Quantized
+from exporter.convert.quantize.rounding.equalize import rescaled
 
 ARRAYS, NOTES = "plan.npz", "plan.json"
 _NODE_SETS = ("float_nodes", "dynamic_nodes", "dequantized_nodes")

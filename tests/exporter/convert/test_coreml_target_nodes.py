@@ -13,7 +13,7 @@ from target_graphs import CASES, Sketch, make, small_contract, some_pixels
 from exporter.convert import graph as graph_module
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Conv, Dense, Graph, Node, Sigmoid
-from exporter.convert.quantize.sum_preserving import to_int8
+from exporter.convert.quantize.rounding.sum_preserving import to_int8
 from exporter.convert.targets import coreml
 from models.contract import Contract
 

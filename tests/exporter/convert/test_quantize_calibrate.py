@@ -36,7 +36,7 @@ from exporter.convert.passes import standard
 from exporter.convert.quantize.calibrate import FEW_IMAGES, calibrate
 from exporter.convert.quantize.errors import CalibrationError, QuantizationError
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
-from exporter.convert.quantize.ranges import RULES
+from exporter.convert.quantize.ranges.rules import RULES
 from support import nets
 
 PIXELS = Affine(0.5, -18)  # int8 zero point of the input below

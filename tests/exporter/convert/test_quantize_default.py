@@ -111,7 +111,7 @@ def test_an_equalization_that_moves_the_answers_is_not_used(
 def test_layers_without_a_covariance_are_rounded_to_the_nearest(
     graph: Graph, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.convert.quantize.moments.MOST_INPUTS", 8)
+    monkeypatch.setattr("exporter.convert.quantize.rounding.moments.MOST_INPUTS", 8)
     plan = quantize(graph, lambda: pictures[:12]).plan
     assert plan.record["weights"]["rounding"]["nearest"]
 

@@ -64,7 +64,7 @@ def spoiled(graph: Graph, pictures: list[np.ndarray]) -> Quantized:
 
 @pytest.fixture
 def from_spoiled(monkeypatch: pytest.MonkeyPatch, spoiled: Quantized) -> None:
-    def quantize(_: Graph, images: Any, on_image: Any = None, *_: object) -> Quantized:
+    def quantize(_: Graph, images: Any, on_image: Any = None, *more: object) -> Quantized:
         for _image in images():
             if on_image is not None:
                 on_image()

@@ -27,7 +27,7 @@ from exporter.convert.graph import (
     Sigmoid,
     Softmax,
 )
-from exporter.convert.quantize.equalize import ChannelExtremes, Equalized, equalize
+from exporter.convert.quantize.rounding.equalize import ChannelExtremes, Equalized, equalize
 
 
 def images(graph: Graph, count: int = 6, seed: int = 0) -> list[np.ndarray]:

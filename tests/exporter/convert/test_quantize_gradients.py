@@ -24,8 +24,8 @@ from exporter.convert.graph import (
     Mul,
     Sub,
 )
-from exporter.convert.quantize.backward import gradient_name
-from exporter.convert.quantize.gradients import LogitGradients, backward_model
+from exporter.convert.quantize.ranges.backward import gradient_name
+from exporter.convert.quantize.ranges.gradients import LogitGradients, backward_model
 
 KINDS = sorted(target_graphs.CASES)
 

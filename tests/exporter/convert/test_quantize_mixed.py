@@ -12,17 +12,18 @@ from ai_edge_litert.interpreter import Interpreter
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Add, Conv, Dense, Graph, Softmax
-from exporter.convert.quantize import mixed, stored
+from exporter.convert.quantize import stored
 from exporter.convert.quantize.errors import QuantizationError
-from exporter.convert.quantize.plan import QuantizationPlan
-from exporter.convert.quantize.quantize import Quantized
-from exporter.convert.quantize.sensitivity import (
+from exporter.convert.quantize.mixed import modes as mixed
+from exporter.convert.quantize.mixed.sensitivity import (
     Effect,
     Row,
     Sensitivity,
     effect,
     measure_sensitivity,
 )
+from exporter.convert.quantize.plan import QuantizationPlan
+from exporter.convert.quantize.quantize import Quantized
 from exporter.convert.quantize.simulate import Simulator
 from exporter.convert.targets.tflite.writer import to_bytes
 from support import nets

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.convert.quantize.observe import (
+from exporter.convert.quantize.ranges.observe import (
     SAMPLES,
     Histogram,
     ImageSample,

@@ -11,14 +11,14 @@ import target_graphs
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Conv, Dense, Fused, Graph
-from exporter.convert.quantize import per_tensor
 from exporter.convert.quantize.calibrate import (
     measure,
     with_ranges,
     with_ranges_per_tensor,
 )
-from exporter.convert.quantize.per_tensor import choose
-from exporter.convert.quantize.ranges import affine
+from exporter.convert.quantize.ranges import per_tensor
+from exporter.convert.quantize.ranges.per_tensor import choose
+from exporter.convert.quantize.ranges.rules import affine
 from exporter.convert.quantize.simulate import fake_quantize
 
 Images = list[np.ndarray]

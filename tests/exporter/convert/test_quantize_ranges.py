@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.convert.quantize.divergence import Divergence
-from exporter.convert.quantize.observe import Histogram, Observation, Observer
 from exporter.convert.quantize.plan import Affine
-from exporter.convert.quantize.ranges import (
+from exporter.convert.quantize.ranges.divergence import Divergence
+from exporter.convert.quantize.ranges.observe import Histogram, Observation, Observer
+from exporter.convert.quantize.ranges.rules import (
     LEVELS,
     RULES,
     Range,

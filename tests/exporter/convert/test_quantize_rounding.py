@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Conv, Dense
-from exporter.convert.quantize.moments import SecondMoments, scaled
-from exporter.convert.quantize.rounding import compensated
+from exporter.convert.quantize.rounding.compensated import compensated
+from exporter.convert.quantize.rounding.moments import SecondMoments, scaled
 
 
 def cost(weight: np.ndarray, steps: np.ndarray, scales: np.ndarray, c: np.ndarray) -> float:
@@ -174,5 +174,5 @@ def test_layers_that_are_too_wide_are_left_out(monkeypatch: pytest.MonkeyPatch) 
     graph = to.classify()
     kinds = {type(node) for node in SecondMoments(graph).layers.values()}
     assert kinds == {Conv, Dense} and len(SecondMoments(graph).layers) == 2
-    monkeypatch.setattr("exporter.convert.quantize.moments.MOST_INPUTS", 3)
+    monkeypatch.setattr("exporter.convert.quantize.rounding.moments.MOST_INPUTS", 3)
     assert [type(n) for n in SecondMoments(graph).layers.values()] == [Conv]

@@ -13,8 +13,8 @@ import target_graphs
 
 from exporter.convert.graph import Fused, GlobalAveragePool, Graph
 from exporter.convert.quantize import calibrate as calibration
-from exporter.convert.quantize import stability as module
-from exporter.convert.quantize.stability import (
+from exporter.convert.quantize.ranges import stability as module
+from exporter.convert.quantize.ranges.stability import (
     FEWEST,
     ImageExtremes,
     Stability,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.plan import Affine
-from exporter.convert.quantize.weights import (
+from exporter.convert.quantize.rounding.weights import (
     BIAS_LIMIT,
     WeightNotes,
     dequantize_weights,

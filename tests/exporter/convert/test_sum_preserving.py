@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.convert.quantize.sum_preserving import to_float16, to_int8
+from exporter.convert.quantize.rounding.sum_preserving import to_float16, to_int8
 
 RANDOM = np.random.default_rng(5)
 

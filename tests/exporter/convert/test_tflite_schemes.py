@@ -11,10 +11,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Graph, GraphError
-from exporter.convert.quantize import mixed_schemes
+from exporter.convert.quantize.mixed import schemes as mixed_schemes
+from exporter.convert.quantize.mixed.sensitivity import can_be_dynamic, effect
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.quantize import Quantized
-from exporter.convert.quantize.sensitivity import can_be_dynamic, effect
 from exporter.convert.targets.tflite.writer import minimum_runtime, to_bytes
 from support import nets
 from support.node_cases import ALL, Case

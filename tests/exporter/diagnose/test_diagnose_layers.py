@@ -12,8 +12,8 @@ import pytest
 from exporter.bundle import Bundle, open_bundle, write_manifest
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Conv, Graph
-from exporter.convert.quantize.equalize import ChannelExtremes, equalize
 from exporter.convert.quantize.plan import QuantizationPlan
+from exporter.convert.quantize.rounding.equalize import ChannelExtremes, equalize
 from exporter.diagnose.diagnose import NO_COUNTERPART, PIXELS, UNKNOWN_SCALES, diagnose
 from exporter.diagnose.results import Layer, QuantizeReport, worst
 from exporter.prove.imageset import prepare

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from exporter.convert.quantize import mixed
 from exporter.convert.quantize.errors import QuantizationError
+from exporter.convert.quantize.mixed import modes as mixed
 from exporter.convert.quantize.quantize import Quantized
 from exporter.convert.targets.tflite.writer import to_bytes
 from exporter.pipeline import budget

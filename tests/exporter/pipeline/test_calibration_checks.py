@@ -53,7 +53,7 @@ def test_a_limit_counts_too(tmp_path: Path) -> None:
 
 def test_the_minimum_is_the_one_of_the_quantizer() -> None:
     """Below it biases are not corrected, which is the reason given."""
-    from exporter.convert.quantize.bias_correction import FEWEST_IMAGES
+    from exporter.convert.quantize.rounding.bias_correction import FEWEST_IMAGES
 
     assert checks.FEWEST == FEWEST_IMAGES
 

@@ -22,9 +22,9 @@ from exporter.convert.quantize.calibrate import Watcher
 from exporter.convert.quantize.distill.settings import DistillSettings
 from exporter.convert.quantize.errors import CalibrationError, QuantizationError
 from exporter.convert.quantize.groups import quantized_nodes
-from exporter.convert.quantize.observe import ImageSample
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.quantize import Quantized, quantize
+from exporter.convert.quantize.ranges.observe import ImageSample
 from exporter.convert.quantize.simulate import Simulator
 from models.errors import MissingExtraError
 

@@ -12,7 +12,7 @@ from exporter.convert.graph import Conv, Dense
 from exporter.convert.quantize.distill.network import LayerWeights, LearnedNetwork, Rounding
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
-from exporter.convert.quantize.weights import (
+from exporter.convert.quantize.rounding.weights import (
     _LARGEST_MULTIPLIER,
     _SMALLEST_MULTIPLIER,
     BIAS_LIMIT,

@@ -40,7 +40,7 @@ from exporter.convert.graph import (
     Softmax,
     Sub,
 )
-from exporter.convert.quantize.sum_preserving import to_float16, to_int8
+from exporter.convert.quantize.rounding.sum_preserving import to_float16, to_int8
 from models.contract import INPUT_NAME
 from models.errors import UserError
 

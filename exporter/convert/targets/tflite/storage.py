@@ -12,8 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from exporter.convert.graph import Array, Graph, GraphError, Node, Shape
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
-from exporter.convert.quantize.sum_preserving import to_float16
-from exporter.convert.quantize.weights import dequantize_weights
+from exporter.convert.quantize.rounding.sum_preserving import to_float16
+from exporter.convert.quantize.rounding.weights import dequantize_weights
 from exporter.convert.targets.tflite import layout
 from exporter.convert.targets.tflite.flat import FlatModel, Quantization
 

@@ -26,7 +26,7 @@ from onnx import TensorProto, helper
 
 from exporter.convert.evaluate import to_feed, to_onnx_model
 from exporter.convert.graph import Graph
-from exporter.convert.quantize.backward import Backward, gradient_name
+from exporter.convert.quantize.ranges.backward import Backward, gradient_name
 
 PROBES = 2  # of one image
 _PROBE = "probe"

@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.graph import Conv, Dense, Graph, MaxPool, Node, Pad, Reshape
-from exporter.convert.quantize.bias_correction import correct_biases, image_limit
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.groups import quantized_nodes
-from exporter.convert.quantize.observe import ImageSample
+from exporter.convert.quantize.mixed.sensitivity import Sensitivity, can_be_dynamic, multiply_adds
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.quantize import Images, Quantized
-from exporter.convert.quantize.sensitivity import Sensitivity, can_be_dynamic, multiply_adds
+from exporter.convert.quantize.ranges.observe import ImageSample
+from exporter.convert.quantize.rounding.bias_correction import correct_biases, image_limit
 
 Mode = Literal["int8", "dynamic", "float"]
 Modes = dict[str, Mode]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.graph import Conv, Dense, Graph
-from exporter.convert.quantize.observe import positions
+from exporter.convert.quantize.ranges.observe import positions
 
 POSITIONS = 64  # of one image, spread over the picture
 _TOGETHER = 8  # images

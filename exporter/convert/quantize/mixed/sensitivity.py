@@ -30,8 +30,8 @@ from exporter.convert.evaluate import Evaluator, to_feed, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Graph, Node
 from exporter.convert.quantize.groups import quantized_nodes
 from exporter.convert.quantize.plan import QuantizationPlan
+from exporter.convert.quantize.rounding.weights import dequantize_weights
 from exporter.convert.quantize.simulate import dequantized_graph, insert_rounding, open_session
-from exporter.convert.quantize.weights import dequantize_weights
 
 IMAGES = 16
 _MOST_DB = 200.0

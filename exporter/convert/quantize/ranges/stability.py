@@ -25,10 +25,10 @@ from exporter.convert.graph import Conv, Dense, Graph
 from exporter.convert.quantize.calibrate import quantize_constants
 from exporter.convert.quantize.groups import find_groups, quantized_nodes
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
-from exporter.convert.quantize.ranges import Range, affine
+from exporter.convert.quantize.ranges.rules import Range, affine
+from exporter.convert.quantize.rounding.weights import quantize_weights
 from exporter.convert.quantize.select import SAME_DB
 from exporter.convert.quantize.simulate import Simulator
-from exporter.convert.quantize.weights import quantize_weights
 
 FEWEST = 16  # images; below it four to judge by and six a half cannot be had
 MOST_JUDGED = 16  # a quarter of the images is held out, no more than these

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from exporter.convert.quantize.divergence import Divergence
-from exporter.convert.quantize.observe import Histogram, Observation
 from exporter.convert.quantize.plan import Affine
+from exporter.convert.quantize.ranges.divergence import Divergence
+from exporter.convert.quantize.ranges.observe import Histogram, Observation
 
 Rule = Literal[
     "mean_min_max",

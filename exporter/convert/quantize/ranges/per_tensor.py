@@ -29,9 +29,9 @@ from onnx import TensorProto, helper
 from exporter.convert.evaluate import to_feed, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Graph, Node
 from exporter.convert.quantize.groups import Group, quantized_nodes
-from exporter.convert.quantize.observe import Observation
 from exporter.convert.quantize.plan import Affine
-from exporter.convert.quantize.ranges import Range, Rule, affine, choose_range, min_max
+from exporter.convert.quantize.ranges.observe import Observation
+from exporter.convert.quantize.ranges.rules import Range, Rule, affine, choose_range, min_max
 from exporter.convert.quantize.simulate import open_session
 
 SHARE = 0.25  # of the network's multiply-adds

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from exporter.convert.quantize.weights import LIMIT
+from exporter.convert.quantize.rounding.weights import LIMIT
 
 DAMPING = 0.01  # of the mean of the diagonal, added to it: little-used inputs stay bounded
 FEW_SAMPLES_DAMPING = 0.1  # where there are fewer samples than inputs

@@ -30,10 +30,10 @@ from exporter.convert.graph import (
     Relu6,
     Reshape,
 )
-from exporter.convert.quantize.mixed import body, with_corrected_biases
+from exporter.convert.quantize.mixed.modes import body, with_corrected_biases
+from exporter.convert.quantize.mixed.sensitivity import can_be_dynamic
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.quantize import Quantized
-from exporter.convert.quantize.sensitivity import can_be_dynamic
 
 HEADROOM = 4.0  # an int16 tensor holds this many times the int8 range before it clips
 _INT16_MAX = 32767

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from exporter.convert.quantize.observe import Histogram
+from exporter.convert.quantize.ranges.observe import Histogram
 
 _LEVELS = 255  # steps between the lowest and the highest of 256 values
 Bounds = npt.NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""From what tensors hold to the ranges that int8 represents, and whether the images suffice."""
