@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.evaluate import Evaluator
-from exporter.convert.graph import Graph
+from exporter.convert.graph import Graph, GraphError
+from exporter.convert.quantize.exact import ExactSimulator
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.simulate import Simulator
 
@@ -54,9 +55,17 @@ def best_of(
     """
     ratios = {}
     for name, (own, plan) in candidates.items():
-        found = _logits(Simulator(own, plan, [own.logits]), own, reference.images)
+        found = _logits(_simulator(own, plan), own, reference.images)
         ratios[name] = decibels(reference.values, found)
     return max(ratios, key=lambda name: ratios[name]), ratios
+
+
+def _simulator(graph: Graph, plan: QuantizationPlan) -> Simulator | ExactSimulator:
+    """LiteRT's integers; in float where an operator or a scale has no exact form."""
+    try:
+        return ExactSimulator(graph, plan, [graph.logits])
+    except GraphError:
+        return Simulator(graph, plan, [graph.logits])
 
 
 def logit_sqnr(reference: FloatLogits, other: Graph) -> float:
@@ -71,5 +80,7 @@ def decibels(reference: Logits, found: Logits) -> float:
     return min(float(10 * np.log10(max(power, 1e-30) / max(noise, 1e-30))), 200.0)
 
 
-def _logits(runner: Evaluator | Simulator, graph: Graph, images: Sequence[Image]) -> Logits:
+def _logits(
+    runner: Evaluator | Simulator | ExactSimulator, graph: Graph, images: Sequence[Image]
+) -> Logits:
     return np.stack([runner.run(image)[graph.logits] for image in images]).astype(np.float64)

@@ -16,13 +16,12 @@ from onnx import TensorProto
 from exporter.convert.graph import BatchNorm, Conv, Dense, Fused, Node, Normalize
 from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
 from exporter.convert.quantize.plan import Affine, QuantizedWeights
+from exporter.convert.quantize.rounding.weights import per_channel_weights
 
 Doubles = npt.NDArray[np.float64]
 Weight = npt.NDArray[np.int8]
 Product = Callable[[list[str]], str]
 EXACT = 2**24  # up to here float32 holds every whole number
-_INT8_MAX = 127
-_BIAS_LIMIT = float(1 << 30)
 
 
 @simulates(Conv)
@@ -67,16 +66,6 @@ def _per_channel(node: Node, scale: Doubles, shift: Doubles, to: Writer) -> Step
     channels = len(scale)
     total = _sum(source, weights, lambda inputs: to.op("Conv", inputs, group=channels), to)
     return _requantized(total, source, weights, to.affine(node), Fused.NONE, to)
-
-
-def per_channel_weights(scale: Doubles, shift: Doubles, source: Affine) -> QuantizedWeights:
-    """`x * scale[c] + shift[c]` as a 1x1 depthwise convolution, values `[C, 1, 1, 1]`."""
-    step_in = float(np.float32(source.scale))
-    steps = np.maximum(np.abs(scale) / _INT8_MAX, np.abs(shift) / (step_in * _BIAS_LIMIT))
-    steps = np.maximum(steps, np.finfo(np.float32).tiny * 2**20).astype(np.float32)
-    values = np.round(scale / steps).astype(np.int8).reshape(-1, 1, 1, 1)
-    bias = np.round(shift / (step_in * steps.astype(np.float64))).astype(np.int32)
-    return QuantizedWeights(values, steps, bias)
 
 
 def _sum(source: Steps, weights: QuantizedWeights, product: Product, to: Writer) -> str:

@@ -17,6 +17,7 @@ from exporter.convert.quantize.plan import Affine, QuantizedWeights
 
 LIMIT = 127  # -128 is left out: symmetric, and what the TFLite specification asks for
 BIAS_LIMIT = 2**30  # half of int32; the other half is for the sum of products
+Doubles = npt.NDArray[np.float64]
 _SMALLEST_MULTIPLIER = 2.0**-32  # XNNPACK's range for s_in * s_w / s_out
 _LARGEST_MULTIPLIER = 2.0**8
 
@@ -94,6 +95,27 @@ def quantize_weights(
     )
     notes = WeightNotes(_indices(dead), _indices(widened & ~dead))
     return quantized, notes
+
+
+def per_channel_weights(scale: Doubles, shift: Doubles, source: Affine) -> QuantizedWeights:
+    """`x * scale[c] + shift[c]` as a 1x1 depthwise convolution.
+
+    Its weights have a scale per channel and its bias 32 bits, so only the output is
+    rounded; MUL and ADD would round the constants to 8 bits and round three times.
+
+    Args:
+        scale, shift: float64 `[C]`.
+        source: of the tensor that is read.
+
+    Returns:
+        values `[C, 1, 1, 1]`.
+    """
+    step_in = float(np.float32(source.scale))
+    steps = np.maximum(np.abs(scale) / LIMIT, np.abs(shift) / (step_in * BIAS_LIMIT))
+    steps = np.maximum(steps, np.finfo(np.float32).tiny * 2**20).astype(np.float32)
+    values = np.round(scale / steps).astype(np.int8).reshape(-1, 1, 1, 1)
+    bias = np.round(shift / (step_in * steps.astype(np.float64))).astype(np.int32)
+    return QuantizedWeights(values, steps, bias)
 
 
 def dequantize_weights(weights: QuantizedWeights, source: Affine) -> tuple[Array, Array]:

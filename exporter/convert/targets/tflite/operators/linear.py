@@ -7,14 +7,12 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from exporter.convert.graph import Array, BatchNorm, Conv, Dense, Node, Normalize
-from exporter.convert.quantize.plan import QuantizedWeights
+from exporter.convert.quantize.rounding.weights import per_channel_weights
 from exporter.convert.targets.tflite.lowering import Lowering, Op, Refusal, Value, fused, lowers
 from exporter.convert.targets.tflite.operators.shapes import pad_spatially
 from exporter.convert.targets.tflite.padding import Window
 
 Doubles = npt.NDArray[np.float64]
-_INT8_MAX = 127
-_BIAS_LIMIT = float(1 << 30)  # leaves an int32 accumulator room for the products
 
 
 @lowers(Conv)
@@ -119,18 +117,10 @@ def _write_steps(
 def _int8_per_channel(
     node: Node, source: Value, scale: Doubles, shift: Doubles, to: Lowering
 ) -> None:
-    """`x * scale[c] + shift[c]` in int8, as a 1x1 depthwise convolution.
-
-    Its weights have a scale per channel and its bias 32 bits, so only the output is
-    rounded; MUL and ADD would round the constants to 8 bits and round three times.
-    """
+    """`x * scale[c] + shift[c]` in int8; see `per_channel_weights`."""
     assert source.affine is not None
-    input_scale = float(np.float32(source.affine.scale))
-    steps = np.maximum(np.abs(scale) / _INT8_MAX, np.abs(shift) / (input_scale * _BIAS_LIMIT))
-    steps = np.maximum(steps, np.finfo(np.float32).tiny * 2**20).astype(np.float32)
-    values = np.round(scale / steps).astype(np.int8).reshape(1, 1, 1, -1)
-    bias = np.round(shift / (input_scale * steps.astype(np.float64))).astype(np.int32)
-    quantized = QuantizedWeights(values, steps, bias)
+    quantized = per_channel_weights(scale, shift, source.affine)
+    values = quantized.values.reshape(1, 1, 1, -1)
     weight, offset = to.int8_weights(node.name, quantized, values, 3, source)
     options = schema.DepthwiseConv2DOptionsT()
     options.padding = schema.Padding.VALID
