@@ -70,7 +70,7 @@ function show(blob, square, entry, { probabilities, ms, prepared }) {
   views.showAnswer(at, bundle.contract, rank(bundle.contract, probabilities));
   const threads = `${engine.threads} thread${engine.threads === 1 ? "" : "s"}`;
   at.latency.textContent =
-    `${views.milliseconds(ms)} for the model (${entry.precision}, ${threads}), ` +
+    `${views.milliseconds(ms)} for the model (${nameOf(entry.key)}, ${threads}), ` +
     `${views.milliseconds(prepared)} to prepare the photo`;
   at.result.dataset.probabilities = JSON.stringify(Array.from(probabilities));
   at.result.dataset.key = entry.key;
@@ -130,10 +130,15 @@ async function send(result) {
   }
 }
 
+/** "tflite-int8-weights" to "int8-weights": several files may share a precision. */
+function nameOf(key) {
+  return key.replace(/^tflite-/, "");
+}
+
 function fillChoices() {
   const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
-  for (const { key, precision, bytes } of bundle.index.tflite) {
-    at.model.append(new Option(`${precision}, ${megabytes(bytes)}`, key));
+  for (const { key, bytes } of bundle.index.tflite) {
+    at.model.append(new Option(`${nameOf(key)}, ${megabytes(bytes)}`, key));
   }
   if (bundle.index.tflite.some(({ key }) => key === USUAL_FILE)) at.model.value = USUAL_FILE;
   const most = isolated() ? cores() : 1;

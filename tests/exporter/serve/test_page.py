@@ -112,6 +112,21 @@ def test_not_sure_and_venom_are_said_in_words(tmp_path: Path, visit: Visit) -> N
         assert "No medical advice" in watched.page.inner_text("main")
 
 
+def test_files_of_one_precision_have_names_of_their_own(tmp_path: Path, visit: Visit) -> None:
+    keys = ("tflite-float32", "tflite-int8", "tflite-mixed")
+    path = save(tmp_path, "a.png", page_bundle.photo(1, 80, 60))
+    with (
+        served(page_bundle.write(tmp_path / "dist", keys=keys)) as address,
+        visit(address) as watched,
+    ):
+        shown = watched.page.eval_on_selector_all(
+            "#model option", "all => all.map(one => one.textContent.split(',')[0])"
+        )
+        assert shown == ["float32", "int8", "mixed"]
+        classify(watched.page, path, "tflite-mixed")
+        assert "for the model (mixed, " in watched.page.inner_text("#latency")
+
+
 def test_drop_keyboard_and_names(address: str, visit: Visit, tmp_path: Path) -> None:
     stream = io.BytesIO()
     page_bundle.photo(4, 90, 70).save(stream, "png")
