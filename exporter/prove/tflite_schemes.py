@@ -143,6 +143,15 @@ def _int8_weights(operator: Operator, weight: Tensor) -> Iterator[str]:
         yield f"{where} have a scale that is not positive"
 
 
+SOUND: Mapping[str, str] = {  # what a file that breaks none of its rules is, in words
+    "tflite-float32": "every constant float32",
+    "tflite-float16": "every weight float16",
+    "tflite-int8": "int8 from QUANTIZE to DEQUANTIZE, weights per channel",
+    "tflite-mixed": "each layer int8 or float, int8 weights per channel",
+    "tflite-dynamic": "float activations, every weight int8 per channel",
+    "tflite-int8-weights": "float arithmetic, every weight int8 per channel",
+    "tflite-int16": "int16 activations, every weight int8 per channel",
+}
 _RULES: Mapping[str, Rule] = {
     "tflite-float32": _float32,
     "tflite-float16": _float16,

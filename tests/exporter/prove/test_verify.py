@@ -126,6 +126,15 @@ def test_labels_that_disagree(root: Path) -> None:
     assert what["model.onnx"] == "4 labels, contract.json has 5"
 
 
+def test_only_what_differs_in_a_contract_is_named(root: Path) -> None:
+    """The TFLite file's own contract writes labels in short, which is no difference."""
+    surer = replace(tinyfiles.CONTRACT, not_sure_threshold=0.875)
+    tinyfiles.write_tflite(root / "model_int8.tflite", "int8", surer)
+    seal(root)
+    said = [f.what for f in verify(root) if f.check == "contract" and f.status == "failed"]
+    assert said == ["differs from contract.json in: output"]
+
+
 def test_files_without_labels_or_contract(root: Path) -> None:
     tinyfiles.write_onnx(root / "model.onnx", {})
     path = root / "model_float16.tflite"
