@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 RECORD = "record.json"
 SCALES = "scales.json"
 BUDGET = 1.25  # of tflite-mixed, where none is given
+DYNAMIC = ":dynamic"  # behind the name of a float layer: it rounds what it reads as it comes
 _SCHEMES = {
     "tflite-dynamic": "dynamic_range",
     "tflite-int8-weights": "int8_weights",
@@ -56,8 +57,7 @@ class Calibrated:
         pixels: the decoded calibration images (.npy).
         plan: the folder that `quantize` wrote.
         budget: of tflite-mixed, the most latency by that of the int8 file.
-        float_layers: its layers in float, by name, instead of a search; 'NAME:dynamic' for
-            one that rounds what it reads as it comes.
+        float_layers: its layers in float, by name, instead of a search; see `DYNAMIC`.
     """
 
     pixels: Path
@@ -251,9 +251,9 @@ def _mixed(
         return stream(given.pixels)
 
     if given.float_layers:
-        split = [layer.partition(":") for layer in given.float_layers]
-        dynamic = [name for name, _, mode in split if mode]
-        found = budget.given(quantized, images, [n for n, _, mode in split if not mode], dynamic)
+        in_float = [name for name in given.float_layers if not name.endswith(DYNAMIC)]
+        dynamic = [n.removesuffix(DYNAMIC) for n in given.float_layers if n.endswith(DYNAMIC)]
+        found = budget.given(quantized, images, in_float, dynamic)
     else:
         found = budget.search(quantized, contract, images, given.budget, on_step)
         assert found.table is not None

@@ -30,7 +30,8 @@ from exporter.convert.quantize.quantize import Images, Quantized
 from models.contract import Contract
 from models.errors import UserError
 
-MARGIN = 0.04  # of the int8 file's time, kept free for what a measurement is uncertain by
+MARGIN = 0.04  # of the int8 file's time, kept free for what a measurement is uncertain by;
+#                half of what there is, where a budget leaves less than twice that
 SAMPLES = 24  # files from which the prices are learned
 ROUNDS = 5  # choices that are written and measured
 _RUNS, _FINAL_RUNS = 50, 100
@@ -77,13 +78,18 @@ def given(
     float_nodes: Sequence[str],
     dynamic_nodes: Sequence[str] = (),
 ) -> Mixed:
-    """A choice made before, by the names in its record; nothing is measured.
+    """A choice by name; nothing is measured.
+
+    A node's name is the one in a record and in sensitivity.json; that of the tensor it
+    makes, as quantize-report shows it, does as well.
 
     Raises:
         QuantizationError: a name is no node's, or a node cannot be dynamic.
     """
-    modes: mixed.Modes = dict.fromkeys(float_nodes, "float")
-    modes |= dict.fromkeys(dynamic_nodes, "dynamic")
+    nodes = mixed.body(quantized.graph)
+    names = {node.output: node.name for node in nodes} | {node.name: node.name for node in nodes}
+    modes: mixed.Modes = {names.get(name, name): "float" for name in float_nodes}
+    modes |= {names.get(name, name): "dynamic" for name in dynamic_nodes}
     kept = mixed.kept_images(quantized.graph, images)
     made = mixed.apply(quantized, modes, kept)
     return Mixed(_with_record(made, {}), {"chosen": "by name", **mixed.record_of(made.plan)})
@@ -162,7 +168,7 @@ def _search(
     on_step: Callable[[], None] | None,
 ) -> list[_Tried]:
     """Choices by the learned prices; their budget is corrected by what each file really took."""
-    wanted = budget - MARGIN
+    wanted = budget - min(MARGIN, (budget - 1) / 2)
     assumed, tried = wanted, list[_Tried]()
     for _ in range(ROUNDS):
         modes = mixed.choose(graph, table, lambda one: _price(graph, prices, one), assumed)

@@ -11,7 +11,7 @@ from exporter import bundle
 from exporter.cache import Cache, digest, source_hash, versions
 from exporter.pipeline import artifacts, calibration_checks, pixels, proof
 from exporter.pipeline.intake import Intake, take_in
-from exporter.pipeline.request import Chosen, ExportRequest, check_out, choose_formats
+from exporter.pipeline.request import Chosen, ExportRequest, check_mixed, check_out, choose_formats
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def checked(request: ExportRequest) -> Iterator[Job]:
     Raises:
         UserError: anything that the user can mend.
     """
+    check_mixed(request)
     chosen = choose_formats(request.formats, request.calibration is not None)
     check_out(request.out, request.force)
     proof.settings_of(request)

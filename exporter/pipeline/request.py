@@ -136,6 +136,20 @@ def formats_with_mixed(asked: tuple[str, ...] | None, mixed: bool) -> tuple[str,
     return (*(asked or (USUAL,)), "tflite-mixed") if mixed else asked
 
 
+def check_mixed(request: ExportRequest) -> None:
+    """Refuse two answers to the question which layers stay in float.
+
+    Raises:
+        RequestError: a budget to search within, and the layers by name.
+    """
+    if request.int8_budget is not None and request.float_layers:
+        raise RequestError(
+            "--int8-budget and --float-layers exclude each other.",
+            "one searches for the layers that stay in float, the other one names them",
+            "give one of them",
+        )
+
+
 def _keys(asked: tuple[str, ...]) -> set[str]:
     """The formats that names and the words 'default' and 'all' stand for."""
     unknown = [key for key in asked if key not in (*bundle.BY_KEY, USUAL, ALL)]

@@ -65,6 +65,14 @@ def test_nothing_over_the_budget_is_taken(
     assert found.record["measured_ratio"] == 1.0
 
 
+def test_a_small_budget_is_used_too(quantized: Quantized, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where float costs nothing, a budget of 2 % is enough for it."""
+    monkeypatch.setattr(budget._Stopwatch, "ratio", lambda *_: 1.0)
+    monkeypatch.setattr(budget._Stopwatch, "prices", lambda _: mixed.Work())
+    found = budget.search(quantized, CONTRACT, lambda: IMAGES, 1.02)
+    assert found.record["float_nodes"]
+
+
 def test_the_second_measurement_counts(
     quantized: Quantized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +88,14 @@ def test_the_second_measurement_counts(
     stopwatch = budget._Stopwatch.__new__(budget._Stopwatch)
     kept = budget._confirmed(tried, stopwatch, 1.25)
     assert (kept.modes, kept.ratio) == ({nodes[0]: "float"}, 1.2)
+
+
+def test_a_layer_may_be_named_by_what_it_makes(quantized: Quantized) -> None:
+    first, last = mixed.body(quantized.graph)[0], mixed.body(quantized.graph)[-1]
+    assert first.output != first.name
+    found = budget.given(quantized, lambda: IMAGES, [first.output], [last.name])
+    assert found.record["float_nodes"] == [first.name]
+    assert found.record["dynamic_nodes"] == [last.name]
 
 
 def test_a_choice_for_another_network_is_refused(quantized: Quantized) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from exporter.bundle import BY_KEY, QUANTIZATION, SENSITIVITY, open_bundle
-from exporter.prove.tflite_schemes import faults
+from exporter.prove.tflite_schemes import SOUND, faults
 from exporter.prove.tflite_structure import read_operators
+from exporter.prove.verify import verify
 from support.cli import Ran, run_cli
 
 SCHEMES = ("tflite-int8", "tflite-mixed", "tflite-dynamic", "tflite-int8-weights", "tflite-int16")
@@ -35,7 +36,11 @@ def test_all_are_made_and_pass_their_gates(all_schemes: tuple[Path, Ran]) -> Non
     for key in (*SCHEMES, "coreml-w8a8"):
         assert entries[key]["status"] == "passed"
         assert BY_KEY[key].path in ran.out
-    assert run_cli("verify", out).code == 0
+    found = verify(out)
+    assert [one for one in found if one.status == "failed"] == []
+    operators = {one.subject: one.what for one in found if one.check == "operators"}
+    for key in SCHEMES:
+        assert operators[BY_KEY[key].path] == f"{SOUND[key]}, no TRANSPOSE"
 
 
 def test_each_file_keeps_the_rules_of_its_own_scheme(all_schemes: tuple[Path, Ran]) -> None:
@@ -85,6 +90,14 @@ def test_what_channels_were_multiplied_by_stands_beside(all_schemes: tuple[Path,
     out, _ = all_schemes
     written = json.loads((out / QUANTIZATION).read_text())
     assert written["schema"] == 1
+    made = {t.name: t.shape for o in read_operators(out / "model_int8.tflite") for t in o.outputs}
+    scales = written["equalization"]
+    assert scales, "this network is equalized"
+    known = [name for name in scales if name in made]
+    assert len(known) > len(scales) / 2
+    for name in known:
+        assert len(scales[name]) == made[name][-1]
+        assert min(scales[name]) > 0
     listed = {entry["path"] for entry in open_bundle(out).manifest["files"]}
     assert {QUANTIZATION, SENSITIVITY} <= listed
 
@@ -95,6 +108,7 @@ def test_what_channels_were_multiplied_by_stands_beside(all_schemes: tuple[Path,
         (("--int8-budget", "fast"), "--int8-budget 1.25x"),
         (("--int8-budget", "0.9x"), "above 1"),
         (("--float-layers", "no_such_layer"), "no_such_layer"),
+        (("--float-layers", "any", "--int8-budget", "2x"), "exclude each other"),
         (("--formats", "tflite-int9"), "coreml-w8a8"),
     ],
 )

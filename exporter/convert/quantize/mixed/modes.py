@@ -214,8 +214,9 @@ def apply(quantized: Quantized, modes: Mapping[str, Mode], images: Sequence[Imag
         if name not in nodes:
             raise QuantizationError(
                 f"There is no node {name!r} whose precision could be chosen.",
-                "the choice was made for another network",
-                "take the names from the manifest of this network's own export",
+                f"the network has {', '.join([*nodes][:3])} and {len(nodes) - 3} more",
+                "take the names from quantize-report, or from the manifest or the "
+                "sensitivity.json of an export of this very network",
             )
         if mode == "dynamic" and not can_be_dynamic(graph, nodes[name]):
             raise QuantizationError(
@@ -261,14 +262,6 @@ def with_corrected_biases(quantized: Quantized, images: Sequence[Image]) -> Quan
     }
     nodes = tuple(moved(node) for node in graph.nodes)
     return replace(quantized, graph=replace(graph, nodes=nodes), plan=replace(plan, weights=kept))
-
-
-def modes_of(plan: QuantizationPlan) -> Modes:
-    """The modes of a plan's float nodes."""
-    return {
-        name: "dynamic" if name in plan.dynamic_nodes else "float"
-        for name in sorted(plan.float_nodes)
-    }
 
 
 def record_of(plan: QuantizationPlan) -> dict[str, Any]:
