@@ -88,6 +88,7 @@ def train(
     check(settings)
     folder = RunFolder(Path(settings.out))
     folder.check(settings.resume, settings.force)
+    _refuse_own_weights(settings, folder)
     train_set, validation_set = data or _read_data(settings)
     test_set = _read_test(settings, train_set, validation_set)
     labels = settle_labels(settings.labels, train_set.classes)
@@ -164,6 +165,23 @@ def settle_labels(
     return tuple(by_name[name] for name in classes)
 
 
+def _refuse_own_weights(settings: TrainSettings, folder: RunFolder) -> None:
+    """Refuse to begin with the weights of the very run that would be replaced.
+
+    Raises:
+        TrainingError: `weights` is the checkpoint in `out`.
+    """
+    weights = Path(settings.weights)
+    if settings.resume or not (weights.is_file() and folder.checkpoint.is_file()):
+        return
+    if weights.samefile(folder.checkpoint):
+        raise TrainingError(
+            f"{folder.path} holds the weights that the run would begin with.",
+            "it would replace them",
+            "give --out a folder of its own",
+        )
+
+
 def _read_data(settings: TrainSettings) -> tuple[FolderSet, FolderSet]:
     if settings.data is None:
         raise TrainingError("There is no data.", "no folder was given", "give --data DIR")
@@ -208,15 +226,15 @@ def _fit(
     if settings.quantization_aware:
         contract, notes = adapting.inherited(settings.weights, contract)
         pictures = adapting.calibration_pictures(sets[0], settings.preprocessing, folder.path)
-    if not settings.resume:
-        folder.begin(description)
-    if folder.last.exists():
-        on_message(f"resuming from {folder.last}")
     steps = len(loaders[0]) * settings.recipe.epochs
     stopping = lightning.pytorch.callbacks.EarlyStopping(
         ACCURACY, mode="max", patience=settings.patience, check_on_train_epoch_end=False
     )
     task = Task(net, zoo.get(settings.architecture).head, settings, steps, pictures)
+    if not settings.resume:
+        folder.begin(description)
+    if folder.last.exists():
+        on_message(f"resuming from {folder.last}")
     if settings.quantization_aware:
         before = adapting.judged(task, loaders[1])
         on_message(adapting.in_words("before", before))

@@ -57,18 +57,17 @@ def train(
         _refuse_place(out)
         _require_packages()
         from models import finetune
+        from models.training.start import continued, weights_file
 
         options = {"width_mult": width, "input_size": input_size}
         settings = finetune.TrainSettings(
             out=out, data=data, validation=validation, test=test, labels=labels,
-            architecture=arch, weights=weights,
+            architecture=arch, weights=weights_file(weights),
             options={key: value for key, value in options.items() if value is not None},
             epochs=epochs, learning_rate=learning_rate, seed=seed, resume=resume, force=force,
             quantization_aware=quantization_aware,
         )  # fmt: skip
         if quantization_aware:
-            from models.training.start import continued
-
             settings = continued(settings)
         if synthetic:
             settings = _with_recipe(settings)

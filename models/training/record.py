@@ -140,8 +140,9 @@ def describe(
         for name in TrainSettings.__dataclass_fields__
         if name not in _NO_MATTER
     }
-    if not settings.quantization_aware:  # runs begun before there was such a thing go on
-        del asked["quantization_aware"]
+    for name in ("quantization_aware", "resize_shorter_side"):
+        if not asked[name]:  # runs begun before there was such a thing go on
+            del asked[name]
     recipe = settings.recipe
     asked |= {
         "epochs": recipe.epochs,

@@ -49,6 +49,13 @@ def starting_network(
     return _continued_network(settings, entry, labels, on_message)
 
 
+def weights_file(weights: str) -> str:
+    """The checkpoint of a run whose folder was given; other weights as they are."""
+    if weights in (NO_WEIGHTS, PUBLISHED_WEIGHTS) or not Path(weights).is_dir():
+        return weights
+    return str(Path(weights) / CHECKPOINT)
+
+
 def continued(settings: TrainSettings) -> TrainSettings:
     """A quantization-aware run with all that its checkpoint says of itself filled in.
 
@@ -62,9 +69,7 @@ def continued(settings: TrainSettings) -> TrainSettings:
     """
     if not settings.quantization_aware or settings.weights in (NO_WEIGHTS, PUBLISHED_WEIGHTS):
         return settings
-    path = Path(settings.weights)
-    if path.is_dir():
-        path = path / CHECKPOINT
+    path = Path(weights_file(settings.weights))
     found = checkpoint.load_checkpoint(path)
     other = {k: v for k, v in settings.options.items() if found.options.get(k) != v}
     if other:

@@ -137,7 +137,8 @@ def test_it_says_what_it_gave(adapted: tuple[Path, list[str]]) -> None:
 
 def test_a_float_run_says_nothing_of_it(trained: Path) -> None:
     """So that runs begun before there was such a thing can be resumed."""
-    assert "quantization_aware" not in json.loads((trained / "run.json").read_text())["settings"]
+    described = json.loads((trained / "run.json").read_text())["settings"]
+    assert not {"quantization_aware", "resize_shorter_side"} & set(described)
     assert "quantization_aware" not in json.loads((trained / "history.json").read_text())
 
 
@@ -197,6 +198,40 @@ def test_it_needs_a_trained_model(settings: TrainSettings, weights: str) -> None
     assert isinstance(raised.value, UserError)
     assert "--weights RUN" in raised.value.mend
     assert not settings.out.exists()
+
+
+def test_its_own_weights_are_not_replaced(settings: TrainSettings, trained: Path) -> None:
+    before = (trained / CHECKPOINT).read_bytes()
+    with pytest.raises(TrainingError, match="holds the weights that the run would begin with"):
+        train(dataclasses.replace(settings, out=trained, force=True))
+    assert (trained / CHECKPOINT).read_bytes() == before
+    assert (trained / "history.json").exists()
+
+
+def test_what_cannot_be_traced_leaves_the_run_that_was_there(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.training import task
+
+    def refuse(*_: object) -> None:
+        raise TrainingError("It cannot be traced.")
+
+    train(settings)
+    held = {path: path.read_bytes() for path in settings.out.iterdir() if path.is_file()}
+    monkeypatch.setattr(task, "QuantizationAware", refuse)
+    with pytest.raises(TrainingError, match="traced"):
+        train(dataclasses.replace(settings, force=True))
+    assert {path: path.read_bytes() for path in settings.out.iterdir() if path.is_file()} == held
+
+
+def test_a_runs_folder_serves_a_float_run_as_well(
+    trained: Path, data: Path, tmp_path: Path
+) -> None:
+    ran = run_cli("train", "--data", data, "--weights", trained, "--out", tmp_path / "more",
+                  "--width", 0.1, "--input-size", 48, "--epochs", 1, "--batch-size", 8)  # fmt: skip
+    assert ran.code == 0, ran.text
+    assert f"weights of {trained / CHECKPOINT}" in ran.text.replace("\n", "")
+    assert (tmp_path / "more" / CHECKPOINT).is_file()
 
 
 def test_a_run_that_never_was(settings: TrainSettings, tmp_path: Path) -> None:
