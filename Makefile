@@ -98,7 +98,7 @@ verify: $(STAMP) ## checksums, labels and operators of every file in dist/
 bench: $(STAMP) ## the figures in the README, measured here
 	PYTHONPATH=.:tests $(BIN)/python -m bench $(BENCH_FLAGS)
 
-bench-int8: $(STAMP) ## int8 fidelity beside other quantizers; fetches them once, 4.8 GB (BENCH_FLAGS="--peers none": ours only)
+bench-int8: $(STAMP) ## int8 beside other quantizers; fetches 4.8 GB once (BENCH_FLAGS="--peers none": ours)
 	PYTHONPATH=.:tests $(BIN)/python -m bench.int8 $(BENCH_FLAGS)
 
 lint: $(STAMP) ## ruff, mypy and the layers

@@ -35,7 +35,7 @@ def export(
     formats: Annotated[
         str | None,
         typer.Option(
-            "--formats", help="E.g. onnx,tflite-int8,coreml,mlmodel; default: all possible."
+            "--formats", help="E.g. tflite-int8,coreml or default,tflite-mixed; 'all' for all."
         ),
     ] = None,
     arch: Arch = None,
@@ -74,7 +74,10 @@ def export(
     ] = None,
     float_layers: Annotated[
         str | None,
-        typer.Option("--float-layers", help="Its layers in float by name, instead of a search."),
+        typer.Option(
+            "--float-layers",
+            help="tflite-mixed's layers in float by name (NAME or NAME:dynamic), not by search.",
+        ),
     ] = None,
     allow_few_images: Annotated[
         bool,
@@ -158,9 +161,7 @@ def train(
     arch: Annotated[str, typer.Option("--arch")] = "mobilenet_v2",
     weights: Annotated[
         str,
-        typer.Option(
-            "--weights", help="FILE, 'imagenet' (downloads), 'none'; or a finished run's folder."
-        ),
+        typer.Option("--weights", help="FILE, a run's folder, 'imagenet' (downloads) or 'none'."),
     ] = "none",
     width: Annotated[float | None, typer.Option("--width", help="Width multiplier.")] = None,
     input_size: Annotated[int | None, typer.Option("--input-size", help="In pixels.")] = None,
@@ -199,7 +200,7 @@ def android(
         "android_demo"
     ),
     key: Annotated[
-        str, typer.Option("--format", help="tflite-int8, tflite-float16 or tflite-float32.")
+        str, typer.Option("--format", help="Any .tflite format that BUNDLE holds.")
     ] = "tflite-int8",
 ) -> None:
     """Copy BUNDLE's model, contract and golden images into an Android app's assets."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from exporter.cli.options import BundleDir, Delegate, GateFlag, Images, Report, Threads
+from exporter.cli.options import BundleDir, Delegate, GateFlag, Images, Report, Threads, words
 from exporter.cli.roof import app
 from models.errors import UserError
 
@@ -110,7 +110,7 @@ def bench(
             raise UserError("--images was given with --adb.", "golden images run there", "omit it")
         bench_adb(
             bundle, benchmark_tool, serial=serial,
-            formats=[f.strip() for f in formats.split(",") if f.strip()] if formats else None,
+            formats=list(words(formats)) if formats else None,
             settings=DeviceSettings(
                 threads=threads, delegate=(delegate or Delegate.xnnpack).value, runs=runs,
                 rounds=5 if rounds is None else rounds,

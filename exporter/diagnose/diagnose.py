@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from exporter.bundle import Bundle
+from exporter.bundle import QUANTIZATION, Bundle
 from exporter.diagnose import findings
 from exporter.diagnose.answers import Answers
 from exporter.diagnose.counterparts import Counterparts
 from exporter.diagnose.cuts import CONVERTERS, cut, cut_in_float
 from exporter.diagnose.impact import Impact
-from exporter.diagnose.inputs import EQUALIZATION, Files, open_files
+from exporter.diagnose.inputs import Files, open_files
 from exporter.diagnose.probes import Floats, Probe
 from exporter.diagnose.results import Layer, QuantizeReport, Weights
 from exporter.diagnose.tally import NoiseTally, RangeTally
@@ -90,7 +90,7 @@ def diagnose(
         cost_images=watch.impact.images,
         source=images.source,
         notes=(*images.notes, *_notes(files)),
-        findings=findings.sentences(bundle, layers, summary),
+        findings=findings.sentences(bundle, key, layers, summary),
         summary=summary,
         layers=layers,
         flips=answers.flips(),
@@ -101,7 +101,7 @@ def _notes(files: Files) -> tuple[str, ...]:
     if files.scales is not None:
         return ()
     return (
-        f"this bundle's int8 file was equalized, but it has no {EQUALIZATION} that says by what: "
+        f"this bundle's int8 file was equalized, but it has no {QUANTIZATION} that says by what: "
         "layers before the logits cannot be compared with the float file's; answers, int8 levels "
         "and weights can. Export again to compare all",
     )

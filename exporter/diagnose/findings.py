@@ -15,8 +15,14 @@ SURE = 0.25
 CLEAN_DB = 40.0  # noise below 1/10,000 of the logits: not worth a sentence
 
 
-def sentences(bundle: Bundle, layers: tuple[Layer, ...], summary: Summary) -> tuple[str, ...]:
-    """A few plain sentences, the most important first."""
+def sentences(
+    bundle: Bundle, key: str, layers: tuple[Layer, ...], summary: Summary
+) -> tuple[str, ...]:
+    """A few plain sentences, the most important first.
+
+    Args:
+        key: of the file that they are about.
+    """
     found = [_answers(summary)]
     ranked = [each for each in worst(layers, NAMED) if (each.logit_sqnr_db or 0.0) < CLEAN_DB]
     if ranked:
@@ -33,7 +39,7 @@ def sentences(bundle: Bundle, layers: tuple[Layer, ...], summary: Summary) -> tu
         )
     if summary.images >= ENOUGH_IMAGES:
         found += _channels(layers)
-    found += _what_to_do(bundle, ranked, summary)
+    found += _what_to_do(bundle, key, ranked, summary)
     return tuple(found)
 
 
@@ -83,7 +89,7 @@ def _channels(layers: Sequence[Layer]) -> list[str]:
     ]
 
 
-def _what_to_do(bundle: Bundle, ranked: list[Layer], summary: Summary) -> list[str]:
+def _what_to_do(bundle: Bundle, key: str, ranked: list[Layer], summary: Summary) -> list[str]:
     if not ranked or not summary.flips:
         return []
     calibration = bundle.manifest.get("calibration") or {}
@@ -105,8 +111,11 @@ def _what_to_do(bundle: Bundle, ranked: list[Layer], summary: Summary) -> list[s
     elif quantizer == "default":
         said.append("Export with '--quantizer distill' to learn ranges and weights from float.")
     said.append(
-        "Or leave the layers that matter most in float: 'exporter export --int8-budget 1.25x' "
-        "makes model_mixed.tflite within that latency."
+        "Or leave more layers in float: a larger --int8-budget, or more of them by name with "
+        "--float-layers."
+        if key == "tflite-mixed"
+        else "Or leave the layers that matter most in float: 'exporter export --int8-budget "
+        "1.25x' makes model_mixed.tflite within that latency."
     )
     return said
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from exporter.bundle import BY_KEY, Bundle, BundleError, Format
+from exporter.bundle import BY_KEY, QUANTIZATION, Bundle, BundleError, Format
 from exporter.diagnose.counterparts import Scales
 from exporter.diagnose.probes import FloatTensors, OnnxFloats, TfliteFloats
 from exporter.diagnose.tflite_file import TfliteFile
 from models.errors import UserError
 
-EQUALIZATION = "quantization.json"
 KEYS = ("tflite-int8", "tflite-mixed")
 _SCHEMA = 1
 _FLOATS = ("tflite-float32", "onnx")
@@ -104,7 +103,7 @@ def read_scales(bundle: Bundle, file: TfliteFile) -> Scales | None:
     Raises:
         BundleError: the file that says it is damaged or fits another network.
     """
-    path = bundle.root / EQUALIZATION
+    path = bundle.root / QUANTIZATION
     if not path.is_file():
         return None if equalized(bundle) else {}
     try:
