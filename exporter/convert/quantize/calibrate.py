@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Add, Conv, Dense, Graph, Mul, Sub
-from exporter.convert.quantize.errors import CalibrationError
+from exporter.convert.quantize.errors import CalibrationError, QuantizationError
 from exporter.convert.quantize.groups import Group, find_groups, quantized_nodes
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.ranges.gradients import LogitGradients
@@ -100,7 +100,7 @@ class Measured:
         groups: tensors that share a scale.
         seen: what each group held; None where its scale is given.
         count: how many images there were.
-        kept: up to 32 of them.
+        kept: up to 32 of them, none twice.
     """
 
     groups: tuple[Group, ...]
@@ -141,7 +141,7 @@ def with_ranges(
         plan = _with_best_ranges(graph, groups, seen, reference)
     record = dict(plan.record)
     record["images"] = measured.count
-    record["warnings"] = _warnings(measured.count, record["activations"]["tensors"])
+    record["warnings"] = _warnings(measured, record["activations"]["tensors"])
     record["bias_correction"] = None
     return replace(plan, record=record)
 
@@ -175,9 +175,15 @@ def _with_best_ranges(
     reference: FloatLogits,
 ) -> QuantizationPlan:
     """The plan of the rule that keeps the logits best; one rule does not suit all networks."""
-    plans: dict[str, QuantizationPlan] = {
-        name: _with_ranges(graph, groups, seen, name) for name in COMPARED
-    }
+    plans: dict[str, QuantizationPlan] = {}
+    refused = []
+    for name in COMPARED:
+        try:
+            plans[name] = _with_ranges(graph, groups, seen, name)
+        except QuantizationError as error:  # narrower ranges than another rule's, mostly
+            refused.append(error)
+    if not plans:
+        raise refused[0]
     pairs = {name: (graph, plan) for name, plan in plans.items()}
     best, ratios = best_of(reference, pairs)
     tried = {name: _rounded(ratio)[0] for name, ratio in ratios.items()}
@@ -255,13 +261,17 @@ def measure(
         if on_image is not None:
             on_image()
     if not count:
-        raise CalibrationError(
-            "There are no calibration images.",
-            "int8 ranges are measured on images",
-            "give a folder of photographs with --calibration, 100 or more",
-        )
+        _raise_no_images()
     seen = tuple(None if observer is None else observer.finish() for observer in observers)
     return Measured(groups, seen, count, tuple(kept.images()))
+
+
+def _raise_no_images() -> NoReturn:
+    raise CalibrationError(
+        "There are no calibration images.",
+        "int8 ranges are measured on images",
+        "give a folder of photographs with --calibration, 100 or more",
+    )
 
 
 def _check_image(graph: Graph, image: Image, index: int) -> None:
@@ -316,16 +326,17 @@ def _rounded(*values: float) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def _warnings(count: int, tensors: Mapping[str, Any]) -> list[str]:
+def _warnings(measured: Measured, tensors: Mapping[str, Any]) -> list[str]:
     warnings = []
-    if count < FEWEST_IMAGES:
+    if not measured.enough:
         warnings.append(
-            f"fewer than {FEWEST_IMAGES} images: biases not corrected, range rules not compared"
+            f"fewer than {FEWEST_IMAGES} different images: biases not corrected, range rules "
+            "not compared"
         )
-    if count < FEW_IMAGES:
+    if measured.count < FEW_IMAGES:
         warnings.append(
-            f"calibrated on {count} image(s); with fewer than {FEW_IMAGES} the ranges depend "
-            "on which images those are"
+            f"calibrated on {measured.count} image(s); with fewer than {FEW_IMAGES} the ranges "
+            "depend on which images those are"
         )
     dead = [name for name, notes in tensors.items() if notes.get("observed") == [0.0, 0.0]]
     if dead:

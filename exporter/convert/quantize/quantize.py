@@ -9,6 +9,7 @@ tensor 23.9 (docs/quantization.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +25,9 @@ from exporter.convert.quantize.calibrate import (
     with_ranges,
     with_ranges_per_tensor,
 )
+from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.plan import QuantizationPlan
+from exporter.convert.quantize.ranges.rules import Rule
 from exporter.convert.quantize.rounding.compensated import DAMPING, FEW_SAMPLES_DAMPING, compensated
 from exporter.convert.quantize.rounding.equalize import (
     FACTOR,
@@ -74,8 +77,8 @@ def quantize(
     """The best of the graph as it is, equalized, and that with rules per tensor, all with
     compensated weights and corrected biases.
 
-    The images are read twice, one at a time; at most 32 are kept. With fewer than 8 the
-    result is that of `calibrate`.
+    The images are read twice, one at a time; at most 32 are kept. With fewer than 8 different
+    ones the result is that of `calibrate`.
 
     Args:
         graph: after the standard passes.
@@ -98,15 +101,24 @@ def quantize(
     change = logit_sqnr(reference, equalized.graph)
     if equalized.scales and change >= SAME_DB:
         other = measure(equalized.graph, images(), on_image)
-        ranged = with_ranges(equalized.graph, other, plain.record["rule"])
-        plans = {EQUALIZED: ranged}
-        chosen = with_ranges_per_tensor(equalized.graph, other, ranged)
-        if chosen is not ranged:
-            plans[PER_TENSOR] = chosen
-        for name, each in plans.items():
+        for name, each in _equalized_plans(equalized.graph, other, plain.record["rule"]).items():
             plan = _refined(equalized.graph, each, other, moments, equalized.scales)
             found[name] = Quantized(equalized.graph, plan, equalized.scales)
     return _better(reference, found, plain, equalized, change)
+
+
+def _equalized_plans(graph: Graph, measured: Measured, rule: Rule) -> dict[str, QuantizationPlan]:
+    """By one rule, and with rules per tensor where that changes anything.
+
+    What the kernels cannot take is left out: the graph that was given has a plan already.
+    """
+    plans: dict[str, QuantizationPlan] = {}
+    with suppress(QuantizationError):
+        plans[EQUALIZED] = with_ranges(graph, measured, rule)
+        chosen = with_ranges_per_tensor(graph, measured, plans[EQUALIZED])
+        if chosen is not plans[EQUALIZED]:
+            plans[PER_TENSOR] = chosen
+    return plans
 
 
 def _better(

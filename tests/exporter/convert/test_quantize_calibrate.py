@@ -36,7 +36,8 @@ from exporter.convert.passes import standard
 from exporter.convert.quantize.calibrate import FEW_IMAGES, calibrate
 from exporter.convert.quantize.errors import CalibrationError, QuantizationError
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
-from exporter.convert.quantize.ranges.rules import RULES
+from exporter.convert.quantize.ranges.observe import Observation
+from exporter.convert.quantize.ranges.rules import RULES, Range, choose_range
 from support import nets
 
 PIXELS = Affine(0.5, -18)  # int8 zero point of the input below
@@ -285,6 +286,37 @@ def test_few_images_are_a_warning() -> None:
     enough = calibrate(graph, _images(graph, FEW_IMAGES)).record
     assert not any("calibrated on" in text for text in enough["warnings"])
     assert (few["images"], enough["images"]) == (FEW_IMAGES - 1, FEW_IMAGES)
+
+
+def test_images_that_repeat_are_few_images() -> None:
+    """Seven, twice each: nothing can be corrected or compared on them, and that is said."""
+    graph = _dead_net()
+    seven = _images(graph, 7)
+    record = calibrate(graph, [*seven, *seven]).record
+    assert record["images"] == 14 and record["bias_correction"] is None
+    assert any("fewer than 8 different images" in text for text in record["warnings"])
+    eight = calibrate(graph, _images(graph, 8)).record
+    assert not any("different images" in text for text in eight["warnings"])
+
+
+def test_a_rule_that_the_kernels_cannot_take_leaves_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ranges so narrow that the multipliers grow too large are no candidate of 'auto'."""
+    graph = _dead_net()
+
+    def narrow(seen: Observation, rule: Any) -> Range:
+        wide = choose_range(seen, rule)
+        shrunk = 1e-9 if rule == "least_squared_error" and seen.low < -1 else 1.0
+        return Range(wide.low * shrunk, wide.high * shrunk)
+
+    monkeypatch.setattr("exporter.convert.quantize.calibrate.choose_range", narrow)
+    images = _images(graph, 8)
+    with pytest.raises(QuantizationError, match="cannot be quantized"):
+        calibrate(graph, images, rule="least_squared_error")
+    record = calibrate(graph, images).record
+    assert record["rule"] == "mean_min_max"
+    assert list(record["tried_logit_sqnr_db"]) == ["mean_min_max"]
 
 
 def test_a_softmax_inside_is_refused() -> None:

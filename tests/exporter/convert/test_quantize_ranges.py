@@ -11,7 +11,6 @@ from exporter.convert.quantize.plan import Affine
 from exporter.convert.quantize.ranges.divergence import Divergence
 from exporter.convert.quantize.ranges.observe import Histogram, Observation, Observer
 from exporter.convert.quantize.ranges.rules import (
-    LEVELS,
     RULES,
     Range,
     affine,
@@ -275,7 +274,3 @@ def test_saturated_share_by_hand() -> None:
     assert saturated_share(seen, affine(Range(0.0, 9.0))) == 0.0
     assert saturated_share(seen, affine(Range(0.0, 2.0))) == pytest.approx(0.1)
     assert saturated_share(seen, affine(Range(0.0, 0.5))) == pytest.approx(0.5)
-
-
-def test_levels() -> None:
-    assert LEVELS == 127 - -128

@@ -146,7 +146,7 @@ def test_what_a_layer_makes_varies_as_its_weights_and_the_covariance_say() -> No
     evaluator = Evaluator(graph, list(dict.fromkeys([*moments.names, *made])))
     random = np.random.default_rng(1)
     seen = []
-    for _ in range(5):
+    for _ in range(19):  # more than are multiplied together
         seen.append(evaluator.run(random.integers(0, 256, (6, 7, 3), np.uint8)))
         moments.update(seen[-1])
     for node, form in zip(graph.nodes[:2], ("ci,ij,cj->c", "ci,cij,cj->c"), strict=True):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import target_graphs
+import uneven_graphs
 
 from exporter.convert.evaluate import Evaluator
-from exporter.convert.graph import Graph
+from exporter.convert.graph import Graph, HardSwish
 from exporter.convert.quantize import select
 from exporter.convert.quantize.calibrate import calibrate
+from exporter.convert.quantize.exact import ExactSimulator
 from exporter.convert.quantize.quantize import quantize
 from exporter.convert.quantize.select import FloatLogits, best_of, decibels, logit_sqnr
+from exporter.convert.quantize.simulate import Simulator
 
 
 def network(seed: int = 0) -> tuple[Graph, list[np.ndarray]]:
@@ -41,6 +45,37 @@ def test_the_nearest_plan_wins() -> None:
     assert name == "good" and ratios["good"] > ratios["bad"] + 3
     assert logit_sqnr(reference, graph) == 200.0
     assert logit_sqnr(reference, network(1)[0]) < 5
+
+
+def test_candidates_are_compared_by_litert_s_integers() -> None:
+    """HARD_SWISH has 16 bits in LiteRT, which the float simulation does not know."""
+    sketch = uneven_graphs.sketch()
+    sketch.conv(6, 3, 3, 3)
+    sketch.add(HardSwish)
+    graph = sketch.classify()
+    images = uneven_graphs.images(graph, 16)
+    plan = calibrate(graph, images)
+    reference = FloatLogits(graph, images)
+
+    def ratio(simulator: Any) -> float:
+        found = [simulator.run(image)[graph.logits] for image in reference.images]
+        return decibels(reference.values, np.stack(found).astype(np.float64))
+
+    exact = ratio(ExactSimulator(graph, plan, [graph.logits]))
+    assert best_of(reference, {"it": (graph, plan)})[1]["it"] == exact
+    assert ratio(Simulator(graph, plan, [graph.logits])) != exact
+
+
+def test_what_has_no_exact_form_is_compared_in_float() -> None:
+    """One layer in float: the exact simulator refuses that plan."""
+    graph, images = network()
+    plan = calibrate(graph, images)
+    mixed = replace(plan, float_nodes=frozenset([graph.nodes[0].name]))
+    reference = FloatLogits(graph, images)
+    rough = Simulator(graph, mixed, [graph.logits])
+    found = np.stack([rough.run(image)[graph.logits] for image in reference.images])
+    expected = decibels(reference.values, found.astype(np.float64))
+    assert best_of(reference, {"it": (graph, mixed)})[1]["it"] == expected
 
 
 def test_the_float_network_gives_its_logits_once(monkeypatch: pytest.MonkeyPatch) -> None:

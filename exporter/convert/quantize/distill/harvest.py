@@ -13,10 +13,10 @@ from exporter.convert.quantize.distill.network import LayerWeights, LearnedNetwo
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.rounding.weights import (
-    _LARGEST_MULTIPLIER,
-    _SMALLEST_MULTIPLIER,
     BIAS_LIMIT,
+    LARGEST_MULTIPLIER,
     LIMIT,
+    SMALLEST_MULTIPLIER,
 )
 
 
@@ -53,10 +53,10 @@ def _weights(layer: LayerWeights, source: Affine, made: Affine, name: str) -> Qu
     steps = layer.steps.detach().numpy().astype(np.float64)
     needed = np.maximum(
         np.abs(bias) / (source.scale * BIAS_LIMIT),
-        _SMALLEST_MULTIPLIER * made.scale / source.scale,
+        SMALLEST_MULTIPLIER * made.scale / source.scale,
     )
     stored = np.maximum(scales, np.nextafter(needed.astype(np.float32), np.float32(np.inf)))
-    if (source.scale * stored.astype(np.float64) / made.scale >= _LARGEST_MULTIPLIER).any():
+    if (source.scale * stored.astype(np.float64) / made.scale >= LARGEST_MULTIPLIER).any():
         raise QuantizationError(
             f"The learned scales of the layer {name!r} are too large.",
             "one step of its products is 256 steps of its result or more",

@@ -25,7 +25,7 @@ class ExactSimulator:
     """A plan ready to run; the interface of `exporter.convert.quantize.simulate.Simulator`.
 
     Every int8 tensor equals LiteRT's on x86, integer by integer. The softmax or sigmoid
-    that follows the logits is float on both sides and agrees to about 1e-6.
+    that follows the logits is float on both sides and agrees to 2e-6.
 
     Args:
         graph: what the plan was made for.

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from exporter.convert.quantize.ranges.observe import Histogram
 
-_LEVELS = 255  # steps between the lowest and the highest of 256 values
+LEVELS = 255  # steps between the lowest and the highest of 256 values
 Bounds = npt.NDArray[np.float64]
 
 
@@ -42,7 +42,7 @@ class Divergence:
         clipped = inside.copy()
         clipped[0] += self._n[:first].sum()
         clipped[-1] += self._n[last:].sum()
-        level = np.rint((self._x[first:last] - low) * (_LEVELS / (high - low))).astype(np.int64)
+        level = np.rint((self._x[first:last] - low) * (LEVELS / (high - low))).astype(np.int64)
         filled = clipped > 0
         shared = np.bincount(level, inside)
         among = np.bincount(level, filled)

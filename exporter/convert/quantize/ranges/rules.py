@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.quantize.plan import Affine
-from exporter.convert.quantize.ranges.divergence import Divergence
+from exporter.convert.quantize.ranges.divergence import LEVELS, Divergence
 from exporter.convert.quantize.ranges.observe import Histogram, Observation
 
 Rule = Literal[
@@ -26,7 +26,6 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 
 Cost = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
-LEVELS = 255  # steps between the lowest and the highest of 256 values
 _SMALLEST_SCALE = 2.0**-24
 _EMPTY_SCALE = 1.0 / LEVELS
 _GRID = 96  # clip bounds tried on each side

@@ -33,11 +33,8 @@ from onnx import helper, numpy_helper
 from exporter.convert.evaluate import to_feed, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Fused, Graph
 from exporter.convert.quantize.plan import QuantizationPlan, QuantizedWeights
-from exporter.convert.quantize.simulate import (
-    dequantized_graph,
-    insert_rounding,
-    open_session,
-)
+from exporter.convert.quantize.rounding.weights import BIAS_LIMIT
+from exporter.convert.quantize.simulate import dequantized_graph, insert_rounding, open_session
 
 FEWEST_IMAGES = 8  # with fewer, the noise of those images outweighs what is corrected
 _MOST_IMAGES = 32
@@ -45,7 +42,6 @@ _MEMORY = 2**30
 _LIVE_TENSORS = 6  # of the largest size, alive at a time on both sides together
 _FLOAT = "float:"
 _MEDIAN = ("median/images", "median/begin", "median/end", "median/axis")
-_INT32 = np.iinfo(np.int32)
 
 
 def correct_biases(
@@ -82,7 +78,7 @@ def _shifted(
     old: QuantizedWeights, shift: npt.NDArray[np.float32], source_scale: float
 ) -> QuantizedWeights:
     steps = np.rint(shift / (source_scale * old.scales.astype(np.float64)))
-    bias = np.clip(old.bias + steps, _INT32.min // 2, _INT32.max // 2)
+    bias = np.clip(old.bias + steps, -BIAS_LIMIT, BIAS_LIMIT)
     return replace(old, bias=bias.astype(np.int32))
 
 

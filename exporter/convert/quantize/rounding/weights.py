@@ -18,8 +18,8 @@ from exporter.convert.quantize.plan import Affine, QuantizedWeights
 LIMIT = 127  # -128 is left out: symmetric, and what the TFLite specification asks for
 BIAS_LIMIT = 2**30  # half of int32; the other half is for the sum of products
 Doubles = npt.NDArray[np.float64]
-_SMALLEST_MULTIPLIER = 2.0**-32  # XNNPACK's range for s_in * s_w / s_out
-_LARGEST_MULTIPLIER = 2.0**8
+SMALLEST_MULTIPLIER = 2.0**-32  # XNNPACK's range for s_in * s_w / s_out
+LARGEST_MULTIPLIER = 2.0**8
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,7 @@ def quantize_weights(
         QuantizationError: a weight or bias is not finite, or `s_in * s_w / s_out` is
             2^8 or more, beyond what the runtimes' kernels accept.
     """
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise QuantizationError(
-            f"The layer {name!r} holds weights that are not finite.",
-            "NaN or infinity cannot be quantized, nor can it have been meant",
-            "look for the training step that diverged, and export an earlier checkpoint",
-        )
+    _check_finite(weight, bias, name)
     rows = weight.reshape(weight.shape[0], -1).astype(np.float64)
     wide_bias = bias.astype(np.float64)
     largest = np.abs(rows).max(axis=1, initial=0.0)
@@ -71,21 +66,12 @@ def quantize_weights(
     scales = np.where(dead, result.scale / source.scale / 2**8, largest / LIMIT)
     needed = np.maximum(
         np.abs(wide_bias) / (source.scale * BIAS_LIMIT),
-        _SMALLEST_MULTIPLIER * result.scale / source.scale,
+        SMALLEST_MULTIPLIER * result.scale / source.scale,
     )
     widened = scales < needed
     # rounded up, so that float32 neither overflows the bias nor lets 127 become 128
     stored = _float32_up(np.where(widened, needed, scales))
-    multiplier = source.scale * stored.astype(np.float64) / result.scale
-    if (multiplier >= _LARGEST_MULTIPLIER).any():
-        worst = int(multiplier.argmax())
-        raise QuantizationError(
-            f"Channel {worst} of the layer {name!r} cannot be quantized.",
-            f"one step of its products is {multiplier[worst]:.3g} steps of its result "
-            f"(scales {source.scale:.3g} x {stored[worst]:.3g} -> {result.scale:.3g})",
-            "its large products cancel out over the calibration images: calibrate on "
-            "images like those it will see, or keep to float16",
-        )
+    _check_multipliers(stored, source, result, name)
     step = stored.astype(np.float64)
     values = np.clip(np.rint(rows / step[:, None]), -LIMIT, LIMIT).astype(np.int8)
     quantized = QuantizedWeights(
@@ -95,6 +81,30 @@ def quantize_weights(
     )
     notes = WeightNotes(_indices(dead), _indices(widened & ~dead))
     return quantized, notes
+
+
+def _check_finite(weight: Array, bias: Array, name: str) -> None:
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise QuantizationError(
+            f"The layer {name!r} holds weights that are not finite.",
+            "NaN or infinity cannot be quantized, nor can it have been meant",
+            "look for the training step that diverged, and export an earlier checkpoint",
+        )
+
+
+def _check_multipliers(
+    scales: npt.NDArray[np.float32], source: Affine, result: Affine, name: str
+) -> None:
+    multiplier = source.scale * scales.astype(np.float64) / result.scale
+    if (multiplier >= LARGEST_MULTIPLIER).any():
+        worst = int(multiplier.argmax())
+        raise QuantizationError(
+            f"Channel {worst} of the layer {name!r} cannot be quantized.",
+            f"one step of its products is {multiplier[worst]:.3g} steps of its result "
+            f"(scales {source.scale:.3g} x {scales[worst]:.3g} -> {result.scale:.3g})",
+            "its large products cancel out over the calibration images: calibrate on "
+            "images like those it will see, or keep to float16",
+        )
 
 
 def per_channel_weights(scale: Doubles, shift: Doubles, source: Affine) -> QuantizedWeights:
