@@ -54,17 +54,19 @@ def judged(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, di
     """Accuracy and cross-entropy of a task's network in float and as int8, five digits each.
 
     The ranges are measured first; afterwards the task is in the mode it was in.
+
+    Args:
+        batches: pictures and classes, the same each time they are gone through.
     """
     assert task.aware is not None
     task.measure_ranges()
     was_training = task.training
     task.eval()
-    listed = list(batches)
     try:
         with torch.no_grad():
-            rounded = _figures(task, listed)
+            rounded = _figures(task, batches)
             with task.aware.as_float():
-                exact = _figures(task, listed)
+                exact = _figures(task, batches)
     finally:
         task.train(was_training)
     return {"float": exact, "int8": rounded}
