@@ -29,6 +29,8 @@ from exporter.convert.quantize.errors import CalibrationError
 from exporter.convert.quantize.exact import ExactSimulator
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.quantize import Quantized, quantize, quantize_fast
+from exporter.convert.quantize.rounding.compensated import compensated
+from exporter.convert.quantize.rounding.moments import SecondMoments
 from exporter.convert.quantize.simulate import Simulator
 from support import bundles, nets
 
@@ -68,6 +70,23 @@ def test_on_other_pictures_each_step_helps(
     every = decibels(graph, found.graph, found.plan, others)
     assert corrected > ranges + 3 and every > corrected + 1, (ranges, corrected, every)
     assert found.plan.record["equalization"]["used"]
+
+
+def test_weights_are_rounded_over_the_equalized_inputs(
+    graph: Graph, pictures: list[np.ndarray], found: Quantized
+) -> None:
+    """As if covariances had been measured on the equalized graph; they were scaled instead."""
+    moments = SecondMoments(found.graph)
+    reader = Evaluator(found.graph, moments.names)
+    for picture in pictures:
+        moments.update(reader.run(picture))
+    for node in found.graph.nodes:
+        if isinstance(node, Conv | Dense):
+            stored = found.plan.weights[node.name]
+            damping = 0.1 if isinstance(node, Dense) else 0.01
+            covariance = moments.covariance(node.name)
+            expected = compensated(node.weight, stored.scales, covariance, damping)
+            assert np.mean(stored.values != expected) < 0.02, node.name
 
 
 def test_the_record_says_what_was_tried(found: Quantized) -> None:

@@ -181,7 +181,9 @@ def test_scales_pass_through_what_treats_channels_alike(kind: type, options: Any
 
 
 def test_what_cannot_be_undone_is_left_alone() -> None:
-    for reader in ("sigmoid", "mul", "concat", "grouped", "padded", "capped sum", "flattened"):
+    """Each reader stands between two convolutions, which alone would scale what is between."""
+    readers = ("sigmoid", "mul", "concat", "grouped", "padded", "capped sum", "flattened")
+    for reader in (*readers, "nothing"):
         to = sketch()
         source = uneven(to, 6, 3, fused=Fused.RELU6)
         if reader == "sigmoid":
@@ -197,8 +199,10 @@ def test_what_cannot_be_undone_is_left_alone() -> None:
         elif reader == "capped sum":
             other = uneven(to, 6, 6)
             to.add(Add, source, other, fused=Fused.RELU6)
+        if reader != "flattened":
+            to.conv(4, to.shape(to.last)[1])
         graph = to.classify()
-        assert source not in equalized(graph).scales, reader
+        assert (source in equalized(graph).scales) == (reader == "nothing"), reader
 
 
 def test_pixels_and_logits_are_never_scaled() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ from exporter.convert.quantize.calibrate import (
     with_ranges,
     with_ranges_per_tensor,
 )
+from exporter.convert.quantize.groups import Group
 from exporter.convert.quantize.ranges import per_tensor
 from exporter.convert.quantize.ranges.per_tensor import choose
-from exporter.convert.quantize.ranges.rules import affine
+from exporter.convert.quantize.ranges.rules import Range, affine
 from exporter.convert.quantize.simulate import fake_quantize
 
 Images = list[np.ndarray]
@@ -104,6 +107,56 @@ def test_what_helps_on_one_half_only_is_not_taken() -> None:
         image[0, 0, 1] = 255
     found = choose(graph, seen.groups, seen.seen, "min_max", images)
     assert graph.nodes[0].output not in found
+
+
+class Errors:
+    """In place of the late nodes: the logits' error on either half, by the range's end."""
+
+    def __init__(self, errors: dict[float, tuple[float, float]]) -> None:
+        self.errors = errors
+
+    def trial(self, start: int, groups: Sequence[Group]) -> Callable[..., tuple[float, float]]:
+        return lambda scales: self.errors[round(255 * scales[0].scale)]
+
+
+@pytest.mark.parametrize(
+    ("halves", "taken"),
+    [
+        ((0.90, 0.90), True),  # 0.46 dB on both
+        ((0.94, 0.94), False),  # 0.27 dB
+        ((0.20, 0.96), False),  # 7 dB and 0.18
+        ((0.96, 0.20), False),
+        ((0.20, 1.10), False),
+    ],
+)
+def test_both_halves_must_gain(halves: tuple[float, float], taken: bool) -> None:
+    late: Any = Errors({4: (1.0, 1.0), 3: halves, 2: (1.0, 3.0)})
+    candidates = {"usual": Range(0, 4), "cut": Range(0, 3), "more": Range(0, 2)}
+    found = per_tensor._best(late, 0, Group(("t",), ("t",)), candidates)
+    assert (found is not None) == taken
+    if found is not None:
+        assert (found.rule, found.wanted) == ("cut", Range(0, 3))
+        assert found.gain_db == pytest.approx([-10 * np.log10(each) for each in halves])
+
+
+def test_choices_that_do_not_gain_together_are_all_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = network()
+    seen = measure(graph, pictures())
+    gains = per_tensor._gains
+
+    def apart(before: tuple[float, float], after: tuple[float, float], least: float) -> list[bool]:
+        return [True, False] if least == 0.0 else gains(before, after, least)
+
+    assert choose(graph, seen.groups, seen.seen, "min_max", seen.kept)
+    monkeypatch.setattr(per_tensor, "_gains", apart)
+    assert choose(graph, seen.groups, seen.seen, "min_max", seen.kept) == {}
+
+
+def test_tensors_that_do_not_fit_into_memory_keep_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = network()
+    seen = measure(graph, pictures())
+    monkeypatch.setattr(per_tensor, "_MOST_VALUES", 1)
+    assert choose(graph, seen.groups, seen.seen, "min_max", seen.kept) == {}
 
 
 def test_early_tensors_and_logits_keep_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ def test_the_nearest_plan_wins() -> None:
     reference = FloatLogits(graph, images)
     name, ratios = best_of(reference, {"bad": (graph, bad), "good": (graph, good)})
     assert name == "good" and ratios["good"] > ratios["bad"] + 3
+    assert len(reference.images) == 16 and reference.values.shape == (16, 1, 5)
     assert logit_sqnr(reference, graph) == 200.0
     assert logit_sqnr(reference, network(1)[0]) < 5
 
