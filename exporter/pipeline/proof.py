@@ -53,7 +53,7 @@ def prove(
         settings = replace(
             settings_of(request),
             on_image=progress.advance,
-            notes=_notes(images, request, note),
+            notes=(note,) if note else (),
         )
         report = run_parity(opened, files, folder, settings=settings, get_runtime=memory.get)
         progress.done("all gates pass" if report.passed else "a gate fails")
@@ -63,13 +63,6 @@ def prove(
         write_report(bundle.open_bundle(root), report, folder, root / bundle.REPORT)
         progress.done()
     return report
-
-
-def _notes(images: ImageSet | None, request: ExportRequest, note: str) -> tuple[str, ...]:
-    """Where the images come from, or which of those given were left out."""
-    if images is None or request.images is None:
-        return (note,)
-    return tuple(filter(None, (images.note,)))
 
 
 def settings_of(request: ExportRequest) -> ParitySettings:
@@ -113,10 +106,9 @@ def summary(report: ParityReport) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _images(images: ImageSet | None) -> Iterator[tuple[list[ImageFile], Path, str]]:
-    """Images, their folder, and what to say of them when they are not the user's own."""
+    """Images, their folder, and what to say of them beside what their files tell."""
     if images is not None:
-        note = "these are the images that int8 was calibrated on: give --images for others"
-        yield list(images.files), images.root, note
+        yield list(images.files), images.root, images.note
         return
     from models.data import synthetic
 

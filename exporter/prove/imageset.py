@@ -8,7 +8,7 @@ columns `file,label`; a label is a class name or, failing that, its index.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from models.images import (
     ImageFile,
     Pixels,
     check_images,
+    content_hash,
     list_images,
     load_pixels,
     open_rgb,
@@ -109,7 +110,7 @@ def prepare(
             if truth is None:
                 strangers.add(image.label)
         samples.append(Sample(image.path, name, truth))
-    notes = []
+    notes = [*_calibrated(bundle, chosen)]
     if len(chosen) < len(images):
         notes.append(f"{len(chosen)} of {len(images)} images, spread evenly over the list")
     if strangers:
@@ -118,6 +119,20 @@ def prepare(
     if not any(sample.truth is not None for sample in samples):
         notes.append("unlabelled: accuracy was not measured, the accuracy gate did not apply")
     return ImageSet(tuple(samples), str(folder), contract, notes=tuple(notes))
+
+
+def _calibrated(bundle: Bundle, images: Sequence[ImageFile]) -> Iterator[str]:
+    """A note where int8 was calibrated on some of the very same files, by their hashes."""
+    calibration = bundle.manifest.get("calibration")
+    listed = calibration.get("files") if isinstance(calibration, dict) else None
+    if not isinstance(listed, list):
+        return
+    known = {entry.get("sha256") for entry in listed if isinstance(entry, dict)}
+    count = sum(content_hash(image.path) in known for image in images)
+    if count == len(images):
+        yield "these are the images that int8 was calibrated on: give --images for others"
+    elif count:
+        yield f"int8 was calibrated on {count} of these images, which are no test of it"
 
 
 def spread(images: Sequence[ImageFile], limit: int | None) -> list[ImageFile]:
