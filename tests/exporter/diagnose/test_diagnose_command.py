@@ -92,6 +92,22 @@ def test_planted_flips_are_listed_with_their_pictures(
     assert str(out / page.PAGE) in said.replace("\n", "")
 
 
+def test_a_mixed_file_is_not_told_to_become_one(
+    plan: QuantizationPlan, make_bundle: MakeBundle
+) -> None:
+    """Coarse logits: flips, and a layer to name."""
+    logits = "dense9/out"
+    coarse = replace(plan.activations[logits], scale=30 * plan.activations[logits].scale)
+    ruined = replace(plan, activations={**plan.activations, logits: coarse})
+    said = {}
+    for key in (KEY, "tflite-mixed"):
+        made = make_bundle(ruined, key=key, name=key)
+        said[key] = " ".join(diagnose(made, prepare(made, [], None), key).findings)
+    assert "--int8-budget 1.25x' makes model_mixed.tflite" in said[KEY]
+    assert "makes model_mixed.tflite" not in said["tflite-mixed"]
+    assert "--float-layers" in said["tflite-mixed"]
+
+
 def test_golden_images_where_none_are_given(bundle: Bundle, capsys: Any) -> None:
     before = {path: path.read_bytes() for path in bundle.root.rglob("*") if path.is_file()}
     assert quantize_report(bundle.root, None, 4, None, KEY) == 0
