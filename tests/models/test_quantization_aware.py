@@ -48,7 +48,7 @@ def test_rounding_is_the_formula(scale: float, zero: int) -> None:
 
 def test_rounding_is_the_simulators() -> None:
     from exporter.convert.quantize.plan import Affine
-    from exporter.convert.quantize.simulate import fake_quantize
+    from support.int8_steps import fake_quantize
 
     values = np.linspace(-3.3, 5.1, 9973, dtype=np.float32)
     expected = fake_quantize(values, Affine(0.03, -20))

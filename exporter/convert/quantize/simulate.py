@@ -25,14 +25,8 @@ from onnx import helper, numpy_helper
 
 from exporter.convert.evaluate import run_session, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Graph, Node
-from exporter.convert.quantize.plan import Affine, QuantizationPlan
+from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.rounding.weights import dequantize_weights
-
-
-def fake_quantize(values: npt.NDArray[np.float32], by: Affine) -> npt.NDArray[np.float32]:
-    """Round to what int8 can represent: `scale * (clip(rint(x / scale) + zp) - zp)`."""
-    steps = np.rint(values / np.float32(by.scale)) + by.zero_point
-    return ((np.clip(steps, -128, 127) - by.zero_point) * np.float32(by.scale)).astype(np.float32)
 
 
 def dequantized_graph(graph: Graph, plan: QuantizationPlan) -> Graph:
@@ -92,8 +86,13 @@ class Simulator:
         return run_session(self._session, self._input, pixels, self.outputs)
 
 
-def open_session(model: onnx.ModelProto, threads: int = 0) -> Any:
-    """An onnxruntime session in which the rounding steps stay what they are."""
+def open_session(model: onnx.ModelProto, threads: int = 0, optimized: bool = True) -> Any:
+    """An onnxruntime session in which the rounding steps stay what they are.
+
+    Args:
+        threads: onnxruntime's intra-op threads; 0 lets it choose.
+        optimized: whether nodes may be rewritten where float32 rounding may differ.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -102,7 +101,9 @@ def open_session(model: onnx.ModelProto, threads: int = 0) -> Any:
     # else they are merged with the convolutions into int8 kernels that make errors of
     # their own (16-bit intermediate sums on processors without VNNI: 7 dB on MobileNetV2)
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    levels = onnxruntime.GraphOptimizationLevel
+    level = levels.ORT_ENABLE_BASIC if optimized else levels.ORT_DISABLE_ALL
+    options.graph_optimization_level = level
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

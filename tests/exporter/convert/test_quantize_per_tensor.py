@@ -22,7 +22,7 @@ from exporter.convert.quantize.groups import Group
 from exporter.convert.quantize.ranges import per_tensor
 from exporter.convert.quantize.ranges.per_tensor import choose
 from exporter.convert.quantize.ranges.rules import Range, affine
-from exporter.convert.quantize.simulate import fake_quantize
+from support.int8_steps import fake_quantize
 
 Images = list[np.ndarray]
 

@@ -17,7 +17,7 @@ from exporter.convert.quantize.ranges.rules import (
     choose_range,
     saturated_share,
 )
-from exporter.convert.quantize.simulate import fake_quantize
+from support.int8_steps import fake_quantize
 
 
 def _seen(*images: object) -> Observation:

@@ -26,9 +26,10 @@ from exporter.convert.passes import INT8_TOLERANCE, for_channels_last, standard
 from exporter.convert.quantize.calibrate import calibrate
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.rounding.bias_correction import correct_biases, image_limit
-from exporter.convert.quantize.simulate import Simulator, dequantized_graph, fake_quantize
+from exporter.convert.quantize.simulate import Simulator, dequantized_graph
 from exporter.convert.targets.tflite.writer import to_bytes
 from support import nets, tflite_files
+from support.int8_steps import fake_quantize
 
 
 def _signal_to_noise(reference: np.ndarray, found: np.ndarray) -> float:

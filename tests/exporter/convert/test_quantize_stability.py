@@ -13,7 +13,9 @@ import target_graphs
 
 from exporter.convert.graph import Fused, GlobalAveragePool, Graph
 from exporter.convert.quantize import calibrate as calibration
+from exporter.convert.quantize.plan import Affine
 from exporter.convert.quantize.ranges import stability as module
+from exporter.convert.quantize.ranges.rules import Range
 from exporter.convert.quantize.ranges.stability import (
     FEWEST,
     ImageExtremes,
@@ -156,6 +158,22 @@ def test_too_few_to_tell(graph: Graph) -> None:
     assert found.warning is None
     assert found.verdict.startswith("not checked")
     assert checked(graph, pictures(FEWEST)).stable is not None
+
+
+def test_halves_that_no_kernel_takes_are_said_not_raised(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network itself has its int8 form by now: a check must not take it away."""
+    real = module.affine
+
+    def narrow(wanted: Range) -> Affine:
+        usual = real(wanted)
+        return replace(usual, scale=usual.scale / 1e6) if wanted.high > 0 else usual
+
+    monkeypatch.setattr(module, "affine", narrow)
+    found = checked(graph, pictures(20))
+    assert found.stable is None and found.halves is None and found.warning is None
+    assert found.verdict.startswith("not checked: Channel ")
 
 
 def test_other_images_than_were_watched_are_a_defect(graph: Graph) -> None:

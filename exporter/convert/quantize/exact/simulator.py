@@ -19,6 +19,7 @@ from exporter.convert.quantize.exact import (  # noqa: F401 - each registers its
 )
 from exporter.convert.quantize.exact.writer import Writer, integer_name
 from exporter.convert.quantize.plan import QuantizationPlan
+from exporter.convert.quantize.simulate import open_session
 
 
 class ExactSimulator:
@@ -53,7 +54,8 @@ class ExactSimulator:
         }
         self._floats = [name for name in self.outputs if name not in plan.activations]
         self._made = [name for name in self._affines if name != graph.input.name]
-        self._session = _open_session(_model(graph, plan, self._made, self._floats), threads)
+        model = _model(graph, plan, self._made, self._floats)
+        self._session = open_session(model, threads, optimized=False)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """One image, uint8 `[H, W, 3]`, to the asked tensors (float32, NCHW) by name."""
@@ -113,17 +115,3 @@ def _float_tail(node: Node, writer: Writer) -> list[onnx.NodeProto]:
     steps = writer.made[node.inputs[0]]
     real = writer.op("Mul", [steps.name, writer.constant(steps.affine.scale)])
     return [helper.make_node(type(node).__name__, [real], [node.output])]
-
-
-def _open_session(model: onnx.ModelProto, threads: int) -> Any:
-    """An onnxruntime session that leaves every rounding step where it is."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Conv, Dense, Graph
 from exporter.convert.quantize.calibrate import quantize_constants
+from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.groups import find_groups, quantized_nodes
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
 from exporter.convert.quantize.ranges.rules import Range, affine
@@ -169,26 +170,30 @@ def stability(
         graph: whose tensors `extremes` has watched.
         images: gives the same images in the same order as then, uint8 `[H, W, 3]`.
 
+    Where there are fewer than `FEWEST` images, or a half's ranges suit no int8 kernel, nothing
+    is compared, and the verdict says so.
+
     Raises:
         ValueError: there are not as many images as were watched.
-        QuantizationError: a half's ranges suit no int8 kernel.
     """
     judges, first, second = _divide([_key(image) for image in images()], len(extremes))
     if not judges:
-        return Stability(
-            len(extremes),
-            0,
-            None,
-            f"not checked: fewer than {FEWEST} images cannot be divided and compared",
-        )
+        return _unchecked(extremes, f"fewer than {FEWEST} images cannot be divided and compared")
+    try:
+        plans = [_plan(graph, extremes.ranges(half)) for half in (first, second)]
+    except QuantizationError as error:
+        return _unchecked(extremes, f"{error.what} {error.why}")
     wanted = frozenset(judges)
     held = [image for place, image in enumerate(images()) if place in wanted]
     reference = _logits(Evaluator(graph, [graph.logits]), graph, held)
     errors = []
-    for half in (first, second):
-        plan = _plan(graph, extremes.ranges(half))
+    for plan in plans:
         errors.append(_logits(Simulator(graph, plan, [graph.logits]), graph, held) - reference)
     return _compare(len(extremes), len(first), reference, errors[0], errors[1])
+
+
+def _unchecked(extremes: ImageExtremes, why: str) -> Stability:
+    return Stability(len(extremes), 0, None, f"not checked: {why}")
 
 
 def _key(image: Image) -> bytes:
