@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
 from exporter.convert.graph import (
@@ -15,6 +14,7 @@ from exporter.convert.graph import (
     Reshape,
 )
 from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
+from exporter.convert.quantize.windows import window_counts
 
 
 @simulates(MaxPool)
@@ -36,7 +36,7 @@ def _average_pool(node: AveragePool, to: Writer) -> Steps:
     source = to.read(node)
     channels, height, width = to.graph.shapes[node.inputs[0]][1:]
     ones = to.constant(np.ones((channels, 1, *node.kernel)))
-    counts = _window_counts(node, height, width)
+    counts = window_counts(node, height, width)
     total = to.op(
         "Conv",
         [source.name, ones],
@@ -51,20 +51,6 @@ def _average_pool(node: AveragePool, to: Writer) -> Steps:
     mean = to.op("Mul", [to.op("Sign", [levels]), whole])
     steps = to.op("Sub", [mean, to.constant(float(source.affine.zero_point))])
     return to.requantized(to.rounded(steps, source.affine), to.affine(node))
-
-
-def _window_counts(node: AveragePool, height: int, width: int) -> npt.NDArray[np.int64]:
-    """How many pixels each window's mean is over, int64 `[1, 1, H, W]` of the output."""
-    counts: list[list[int]] = []
-    for axis, size in enumerate((height, width)):
-        before, after = node.padding[axis], node.padding[axis + 2]
-        inside = np.ones(size, np.int64)
-        edge = 1 if node.include_padding else 0
-        padded = np.pad(inside, (before, after), constant_values=edge)
-        starts = range(0, len(padded) - node.kernel[axis] + 1, node.strides[axis])
-        counts.append([int(padded[at : at + node.kernel[axis]].sum()) for at in starts])
-    rows, columns = (np.array(each, np.int64) for each in counts)
-    return rows[None, None, :, None] * columns
 
 
 @simulates(GlobalAveragePool)

@@ -41,6 +41,7 @@ from exporter.convert.graph import (
     Softmax,
     Sub,
 )
+from exporter.convert.quantize.windows import window_counts
 
 _LOWEST = -1e30  # padding that no maximum takes
 Rule = Callable[[Any, str, "Backward"], Sequence[str | None]]
@@ -63,11 +64,13 @@ class Backward:
         self._count = 0
 
     def constant(self, value: npt.ArrayLike, dtype: Any = np.float32) -> str:
+        """Store an array; gives its name."""
         name = self._name()
         self._body.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
     def op(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Append an ONNX node; gives its output's name."""
         made = self._name()
         self._body.node.append(helper.make_node(kind, list(inputs), [made], **attributes))
         return made
@@ -85,6 +88,7 @@ class Backward:
         return self.op("Mul", [found, below])
 
     def reshape(self, tensor: str, shape: Sequence[int]) -> str:
+        """The tensor in another shape; gives its name."""
         return self.op("Reshape", [tensor, self.constant(shape, np.int64)])
 
     def give(self, tensor: str, gradient: str) -> None:
@@ -259,17 +263,7 @@ def _max_pool(node: MaxPool, made: str, to: Backward) -> list[str | None]:
 @_backward_of(AveragePool)
 def _average_pool(node: AveragePool, made: str, to: Backward) -> list[str | None]:
     _, channels, height, width = to.graph.shapes[node.inputs[0]]
-    rows, columns = to.graph.shapes[node.output][2:]
-    top, left, bottom, right = node.padding
-    inside = np.pad(np.ones((height, width)), ((top, bottom), (left, right)))
-    if node.include_padding:
-        inside[:] = 1.0
-    counts = np.zeros((rows, columns))
-    for y in range(rows):
-        for x in range(columns):
-            begin = y * node.strides[0], x * node.strides[1]
-            window = inside[begin[0] :, begin[1] :][: node.kernel[0], : node.kernel[1]]
-            counts[y, x] = window.sum()
+    counts = window_counts(node, height, width)
     each = to.op("Div", [made, to.constant(counts)])
     ones = np.ones((channels, 1, *node.kernel))
     return [_spread(to, each, ones, node, (height, width), channels)]
