@@ -24,12 +24,14 @@ from exporter.convert.graph import (
 )
 from exporter.convert.passes import for_channels_last
 from exporter.convert.quantize import quantize as module
-from exporter.convert.quantize.calibrate import calibrate
+from exporter.convert.quantize.calibrate import COMPARED, calibrate
 from exporter.convert.quantize.errors import CalibrationError
 from exporter.convert.quantize.exact import ExactSimulator
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.quantize import Quantized, quantize, quantize_fast
+from exporter.convert.quantize.ranges.stability import ImageExtremes, observed
 from exporter.convert.quantize.rounding.compensated import compensated
+from exporter.convert.quantize.rounding.equalize import rescaled
 from exporter.convert.quantize.rounding.moments import SecondMoments
 from exporter.convert.quantize.simulate import Simulator
 from support import bundles, nets
@@ -96,7 +98,25 @@ def test_the_record_says_what_was_tried(found: Quantized) -> None:
     best = max(said["logit_sqnr_db"], key=said["logit_sqnr_db"].get)
     assert said["used"] == (best != "as it is")
     assert record["weights"]["rounding"]["nearest"] == []
+    assert set(record["tried_logit_sqnr_db"]) == set(COMPARED)
     assert record["images"] == 40 and record["bias_correction"]["images"] == 32
+
+
+def test_the_scales_are_those_of_the_graph(graph: Graph, found: Quantized) -> None:
+    assert found.scales
+    for one, other in zip(rescaled(graph, found.scales).nodes, found.graph.nodes, strict=True):
+        if isinstance(one, Conv | Dense):
+            assert np.array_equal(one.weight, other.weight)  # type: ignore[attr-defined]
+
+
+def test_watchers_see_each_image_of_the_given_graph_once(
+    graph: Graph, pictures: list[np.ndarray]
+) -> None:
+    for quantizer in (quantize, quantize_fast):
+        watcher, alone = ImageExtremes(graph), observed(graph, pictures[:10])
+        quantizer(graph, lambda: pictures[:10], None, [watcher])
+        assert len(watcher) == 10
+        assert watcher.ranges(range(10)) == alone.ranges(range(10))
 
 
 def test_the_same_twice(graph: Graph, pictures: list[np.ndarray], found: Quantized) -> None:

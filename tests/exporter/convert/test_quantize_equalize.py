@@ -150,6 +150,18 @@ def test_a_stream_shares_one_scale_through_all_its_sums() -> None:
     assert streams[0].max() > 1.0
 
 
+def test_no_channel_outgrows_any_tensor_of_its_stream() -> None:
+    """A channel that is small in one tensor of a stream may be the largest of another."""
+    graph = inverted_residuals(3, 2)
+    seen = watched(graph, images(graph))
+    found = equalize(graph, seen, 16.0)
+    for node in graph.nodes:
+        scale = found.scales.get(node.output)
+        if scale is not None and isinstance(node, Add | Conv) and node.fused is Fused.NONE:
+            reach = seen.reach(node.output)
+            assert (reach * scale).max() <= reach.max() * (1 + 1e-9), node.name
+
+
 def test_small_channels_fill_their_range_better() -> None:
     graph = inverted_residuals(1, 1)
     found = equalized(graph)
