@@ -31,7 +31,7 @@ from support import bundles, nets
 
 module = sys.modules[package_distill.__module__]
 SPOIL = 20  # steps
-SHORT = DistillSettings(steps=12, batch=8, views=2, checks=3, shift_rate=0.8)
+SHORT = DistillSettings(held_out=0.2, steps=12, batch=8, views=2, checks=3, shift_rate=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,8 @@ def test_settings_that_leave_nothing_to_learn(
 
 
 def test_the_held_out_images_are_spread_and_not_learned_from() -> None:
-    given = [np.full((1, 1, 3), k, np.uint8) for k in range(10)]
-    learned, held = module.split(given, 0.2)
-    assert [int(i[0, 0, 0]) for i in held] == [2, 7] and len(learned) == 8
+    given = [np.full((1, 1, 3), k, np.uint8) for k in range(40)]
+    learned, held = module.split(given, 0.1)
+    assert [int(i[0, 0, 0]) for i in held] == [4, 14, 24, 34] and len(learned) == 36
+    assert [int(i[0, 0, 0]) for i in module.split(given[:10], 0.1)[1]] == [1, 3, 6, 8]
     assert [len(part) for part in module.split(given[:2], 0.01)] == [1, 1]

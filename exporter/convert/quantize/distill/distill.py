@@ -28,6 +28,7 @@ from exporter.convert.quantize.ranges.observe import ImageSample
 from exporter.convert.quantize.simulate import Simulator
 from models.errors import MissingExtraError
 
+_FEWEST_HELD_OUT = 4
 FEWEST_IMAGES = 20  # with fewer, what is held out tells nothing
 _QUIETEST = 1e-30
 _PASSES = 2  # of `quantize` over the images
@@ -122,8 +123,8 @@ def _sampled(images: Images, sample: ImageSample) -> Images:
 
 
 def split(images: Sequence[Image], share: float) -> tuple[list[Image], list[Image]]:
-    """Those to learn from and those held out, spread evenly; at least one on each side."""
-    count = min(max(1, round(share * len(images))), len(images) - 1)
+    """Those to learn from and those held out, at least four, spread evenly."""
+    count = min(max(_FEWEST_HELD_OUT, round(share * len(images))), len(images) - 1)
     chosen = {round((k + 0.5) * len(images) / count - 0.5) for k in range(count)}
     learned = [image for index, image in enumerate(images) if index not in chosen]
     return learned, [images[index] for index in sorted(chosen)]
