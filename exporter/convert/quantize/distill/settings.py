@@ -31,11 +31,11 @@ class DistillSettings:
         seed: of the views and of their order.
     """
 
-    steps: int = 600
+    steps: int = 500
     batch: int = 20
     views: int = 24
     most_images: int = 128
-    held_out: float = 0.1
+    held_out: float = 0.2
     checks: int = 15
     learned_share: float = 0.3
     weight_rate: float = 0.005
