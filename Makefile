@@ -114,7 +114,7 @@ test-all: lint ## the same with the slow, wide sweeps
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_FLAGS)
 
 clean: ## remove dist/, what devices sent, and caches; keeps .venv and runs/
-	rm -rf $(OUT) $(OUT).failed $(OUT).devices .exporter-cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(OUT) $(OUT).failed $(OUT).devices $(OUT)-quantize-report .exporter-cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 distclean: clean ## remove .venv and runs/ too
 	rm -rf $(VENV) runs

@@ -114,7 +114,8 @@ def quantize(
     graph = _int8_graph(onnx, pixels)
     halves = ImageExtremes(graph)
     found = _quantizer(quantizer)(graph, lambda: stream(pixels), on_step, [halves])
-    checked = stability(graph, halves, lambda: stream(pixels))
+    rule = str(found.plan.record["rule"])
+    checked = stability(graph, halves, lambda: stream(pixels), rule)
     stored.save(found, folder)
     scales = {name: scale.tolist() for name, scale in found.scales.items()}
     _write_json(folder / SCALES, {"schema": 1, "equalization": scales})

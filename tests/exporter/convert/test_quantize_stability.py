@@ -181,11 +181,11 @@ def test_other_images_than_were_watched_are_a_defect(graph: Graph) -> None:
         stability(graph, observed(graph, pictures(20)), lambda: pictures(19))
 
 
-def compared(first: np.ndarray, second: np.ndarray) -> Stability:
+def compared(first: np.ndarray, second: np.ndarray, by_sqnr: bool = True) -> Stability:
     """Errors per image and class, over logits of power 1 an image whose answer is class 0."""
     reference = np.zeros_like(first)
     reference[:, 0] = 1.0
-    return module._compare(40, 12, reference, first, second)
+    return module._compare(40, 12, reference, first, second, by_sqnr)
 
 
 def errors(size: float, images: int = 16) -> np.ndarray:
@@ -203,6 +203,15 @@ def test_figures_by_hand() -> None:
     assert found.sqnr_db.value == pytest.approx(2.0)
     assert found.sqnr_db.low == pytest.approx(2.0), "all images alike: no spread"
     assert found.stable is False
+
+
+def test_decibels_of_another_rule_than_the_file_has_are_no_reason() -> None:
+    """The same gap of 2 dB; but a gap in agreement counts whatever the rule."""
+    apart = errors(0.1), errors(0.1 * 10 ** (2 / 20))
+    assert compared(*apart, by_sqnr=False).stable is True
+    other = errors(0.1)
+    other[:, 1] = 2.0
+    assert compared(errors(0.1), other, by_sqnr=False).stable is False
 
 
 def test_a_small_difference_is_no_reason_however_certain() -> None:
