@@ -101,8 +101,7 @@ def export(
 ) -> None:
     """Make a folder for a phone from MODEL and prove every file in it."""
     from exporter.pipeline import summary
-    from exporter.pipeline.budget import parse_budget
-    from exporter.pipeline.request import ExportRequest, formats_with_mixed
+    from exporter.pipeline.request import ExportRequest, formats_with_mixed, parse_budget
 
     store = None if no_cache else cache or out.resolve().parent / ".exporter-cache"
     options = {"width_mult": width, "input_size": input_size}

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from models.images import Pixels
 
 RECORD = "record.json"
-SCALES = "scales.json"
 BUDGET = 1.25  # of tflite-mixed, where none is given
 DYNAMIC = ":dynamic"  # behind the name of a float layer: it rounds what it reads as it comes
 _SCHEMES = {
@@ -118,7 +117,7 @@ def quantize(
     checked = stability(graph, halves, lambda: stream(pixels), rule)
     stored.save(found, folder)
     scales = {name: scale.tolist() for name, scale in found.scales.items()}
-    _write_json(folder / SCALES, {"schema": 1, "equalization": scales})
+    _write_json(folder / bundle.QUANTIZATION, {"schema": 1, "equalization": scales})
     record = {
         "seconds": round(time.perf_counter() - started, 3),
         "calibration": {

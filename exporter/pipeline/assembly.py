@@ -63,7 +63,7 @@ def assemble(job: Job, stages: Stages, images: ImageSet | None, progress: Progre
         (root / bundle.CONTRACT).write_text(contract.dumps(), encoding="utf-8")
         (root / bundle.LABELS).write_text("\n".join(contract.names) + "\n", encoding="utf-8")
         if QUANTIZED in folders:
-            shutil.copyfile(folders[QUANTIZED] / artifacts.SCALES, root / bundle.QUANTIZATION)
+            shutil.copy(folders[QUANTIZED] / bundle.QUANTIZATION, root)
         sensitivity = folders.get("tflite-mixed", root) / bundle.SENSITIVITY
         if sensitivity.is_file():
             shutil.copyfile(sensitivity, root / bundle.SENSITIVITY)

@@ -8,7 +8,6 @@ count. Only ratios to the int8 file are used.
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,6 @@ from exporter.convert.quantize.mixed.sensitivity import (
 )
 from exporter.convert.quantize.quantize import Images, Quantized
 from models.contract import Contract
-from models.errors import UserError
 
 MARGIN = 0.04  # of the int8 file's time, kept free for what a measurement is uncertain by;
 #                half of what there is, where a budget leaves less than twice that
@@ -37,24 +35,6 @@ ROUNDS = 5  # choices that are written and measured
 _RUNS, _FINAL_RUNS = 50, 100
 _SEED = 4
 _RIDGE = 1e-3
-_LARGEST = 100.0
-
-
-def parse_budget(text: str) -> float:
-    """'1.25x' or '1.25' to 1.25: the most time by that of the int8 file.
-
-    Raises:
-        UserError: anything else, or a number that is not above 1.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[xX]?\s*", text)
-    value = float(found[1]) if found else 0.0
-    if not 1.0 < value <= _LARGEST:
-        raise UserError(
-            f"The int8 budget {text!r} cannot be used.",
-            "it is how many times the int8 file's latency the mixed file may take, above 1",
-            "give it like --int8-budget 1.25x",
-        )
-    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +87,7 @@ def search(
     Args:
         quantized: an int8 network without float nodes.
         images: calibration images; none but these are looked at.
-        budget: the most time, by that of the int8 file; see `parse_budget`.
+        budget: the most time, by that of the int8 file; see `request.parse_budget`.
         on_step: called after each node of the sensitivity table and each round.
     """
     graph = quantized.graph

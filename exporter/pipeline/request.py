@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from models.errors import MissingExtraError, UserError
 Quantizer = Literal["default", "fast", "distill"]
 USUAL, ALL = "default", "all"  # words that stand for several formats
 CALIBRATION_LIMIT = 100
+_LARGEST_BUDGET = 100.0
 _IMPORT_OF_EXTRA = {"coreml": "coremltools", "tensorflow": "tensorflow", "torch": "torch"}
 
 
@@ -129,6 +131,23 @@ def choose_formats(
         else:
             made.append(row)
     return Chosen(tuple(made), tuple(left_out))
+
+
+def parse_budget(text: str) -> float:
+    """'1.25x' or '1.25' to 1.25: the most time by that of the int8 file.
+
+    Raises:
+        UserError: anything else, or a number that is not above 1.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[xX]?\s*", text)
+    value = float(found[1]) if found else 0.0
+    if not 1.0 < value <= _LARGEST_BUDGET:
+        raise UserError(
+            f"The int8 budget {text!r} cannot be used.",
+            "it is how many times the int8 file's latency the mixed file may take, above 1",
+            "give it like --int8-budget 1.25x",
+        )
+    return value
 
 
 def formats_with_mixed(asked: tuple[str, ...] | None, mixed: bool) -> tuple[str, ...] | None:

@@ -127,8 +127,7 @@ class Stages:
 
         folder = job.cache.stage(job.quantized_key, build)
         self._keep(QUANTIZED, known, folder)
-        budget = job.request.int8_budget or artifacts.BUDGET
-        return Calibrated(pixels_file, folder, budget, job.request.float_layers)
+        return Calibrated(pixels_file, folder, job.int8_budget, job.request.float_layers)
 
     def _send(self, rows: list[bundle.Format], calibrated: Calibrated | None) -> None:
         """Let the pool make what it can, while this process makes the rest."""

@@ -12,6 +12,7 @@ import pytest
 import target_graphs
 import uneven_graphs
 
+from exporter.bundle import QUANTIZATION
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import (
     Conv,
@@ -261,5 +262,5 @@ def test_a_bundle_is_made_with_it(tmp_path: Path) -> None:
     calibrated = artifacts.Calibrated(tmp_path / "pixels.npy", plan)
     artifacts.make("tflite-int8", onnx, contract.dumps(), out, calibrated)
     assert (out / "model_int8.tflite").is_file()
-    scales = json.loads((plan / artifacts.SCALES).read_text())["equalization"]
+    scales = json.loads((plan / QUANTIZATION).read_text())["equalization"]
     assert all(min(each) >= 1.0 for each in scales.values())

@@ -11,6 +11,7 @@ from exporter.convert.quantize.mixed import modes as mixed
 from exporter.convert.quantize.quantize import Quantized
 from exporter.convert.targets.tflite.writer import to_bytes
 from exporter.pipeline import budget
+from exporter.pipeline.request import parse_budget
 from models.contract import Contract, Label, Preprocessing
 from models.errors import UserError
 from support import nets
@@ -28,13 +29,13 @@ def quantized() -> Quantized:
 
 @pytest.mark.parametrize(("text", "value"), [("1.25x", 1.25), (" 2 X ", 2.0), ("1.5", 1.5)])
 def test_budgets(text: str, value: float) -> None:
-    assert budget.parse_budget(text) == value
+    assert parse_budget(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "x", "1x", "0.9x", "-2x", "25%", "1e9", "nan", "1.25xx"])
 def test_no_budgets(text: str) -> None:
     with pytest.raises(UserError, match="budget"):
-        budget.parse_budget(text)
+        parse_budget(text)
 
 
 def test_a_search_says_what_it_chose_and_can_be_repeated(quantized: Quantized) -> None:
