@@ -137,6 +137,26 @@ class Concat(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Slice(Node):
+    """`start <= index < stop` along `axis` (counted in NCHW; 1 is the channels), 0 <= start."""
+
+    axis: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ChannelShuffle(Node):
+    """Channel `i * groups + g` of the output is channel `g * (C / groups) + i` of the input.
+
+    That is a reshape to `[1, groups, C / groups, H, W]`, its second and third axis
+    exchanged, and a reshape back (Zhang et al. 2017, arXiv:1707.01083, figure 1).
+    """
+
+    groups: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MaxPool(Node):
     """Maximum over a window; padding never wins (it counts as minus infinity)."""
 
@@ -190,6 +210,26 @@ class HardSwish(Node):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Silu(Node):
     """x * sigmoid(x)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tanh(Node):
+    """The hyperbolic tangent."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LocalResponseNorm(Node):
+    """`x / (bias + alpha / size * sum of x^2 over size channels around)^beta`.
+
+    Across channels, as ONNX's LRN and torch.nn.LocalResponseNorm define it (Krizhevsky
+    et al. 2012, section 3.3, where alpha is not divided by size). The window of channel c
+    is `c - (size - 1) // 2` to `c + size // 2`, clipped to the channels there are.
+    """
+
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    bias: float = 1.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -16,8 +16,9 @@ architecture.
 
         return LeNet(classes, input_size)
 
-The network takes normalized float32 pictures `[N, 3, size, size]` and gives logits
-`[N, classes]`.
+The network takes normalized float32 pictures `[N, 3, size, size]` (one channel where it
+is `grayscale`) and gives logits `[N, classes]`. The functions stand in this folder, one
+file a family; networks that torchvision lacks are written in `models.architectures`.
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ class Option:
         default: the value when the user says nothing.
         smallest, largest: the allowed range, both ends included.
         meaning: a few words for error messages.
+        choices: the only values allowed, where not all of the range is.
     """
 
     default: Number
     smallest: Number
     largest: Number
     meaning: str = ""
+    choices: tuple[Number, ...] = ()
 
     def settle(self, architecture: str, name: str, value: Any) -> Number:
         """`value` as this option's type.
@@ -78,6 +81,12 @@ class Option:
                 f"{self.meaning or name} is {kind} from {self.smallest} to {self.largest}",
                 f"leave it away for {self.default}, or give a value in that range",
             )
+        if self.choices and value not in self.choices:
+            raise ZooError(
+                f"{architecture}: {name} is {value!r}.",
+                f"{self.meaning or name} is one of {', '.join(map(str, self.choices))}",
+                f"leave it away for {self.default}, or give one of those",
+            )
         return int(value) if whole else float(value)
 
 
@@ -96,6 +105,10 @@ class Architecture:
         published: the name of torchvision's weights enum with its member, e.g.
             'MobileNet_V2_Weights.IMAGENET1K_V2'; None where nobody publishes any.
         published_options: the options those weights were trained with.
+        auxiliary: module paths of the last layers of heads that exist in training only;
+            in training mode the network then gives a tuple, the logits first.
+        auxiliary_weight: how much the loss of each of those heads counts.
+        grayscale: whether the network takes one channel, float32 `[N, 1, size, size]`.
     """
 
     name: str
@@ -106,6 +119,9 @@ class Architecture:
     normalization: Normalization = IMAGENET
     published: str | None = None
     published_options: Mapping[str, Number] = field(default_factory=dict)
+    auxiliary: tuple[str, ...] = ()
+    auxiliary_weight: float = 0.3
+    grayscale: bool = False
 
     def settle(self, options: Mapping[str, Any] | None = None) -> dict[str, Number]:
         """All options with their values, checked.
@@ -148,22 +164,26 @@ class Architecture:
         predictions are nearly uniform and the first gradients do not tear the
         features apart.
         """
+        for path in (self.head, *self.auxiliary):
+            self._replace_layer(net, path, classes)
+        return net
+
+    def _replace_layer(self, net: nn.Module, path: str, classes: int) -> None:
         import torch
 
-        parent_path, _, leaf = self.head.rpartition(".")
-        old = net.get_submodule(self.head)
+        parent_path, _, leaf = path.rpartition(".")
+        old = net.get_submodule(path)
         new: nn.Module
         if isinstance(old, torch.nn.Linear):
             new = torch.nn.Linear(old.in_features, classes)
         elif isinstance(old, torch.nn.Conv2d) and old.kernel_size == (1, 1):
             new = torch.nn.Conv2d(old.in_channels, classes, kernel_size=1)
         else:
-            raise TypeError(f"the head {self.head} of {self.name} is a {type(old).__name__}")
+            raise TypeError(f"the head {path} of {self.name} is a {type(old).__name__}")
         torch.nn.init.normal_(new.weight, 0.0, 0.01)
         if new.bias is not None:
             torch.nn.init.zeros_(new.bias)
         setattr(net.get_submodule(parent_path), leaf, new)
-        return net
 
 
 _ENTRIES: dict[str, Architecture] = {}
@@ -178,6 +198,9 @@ def register(
     normalization: Normalization = IMAGENET,
     published: str | None = None,
     published_options: Mapping[str, Number] | None = None,
+    auxiliary: tuple[str, ...] = (),
+    auxiliary_weight: float = 0.3,
+    grayscale: bool = False,
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Enter an architecture; see `Architecture` for the arguments.
 
@@ -206,6 +229,9 @@ def register(
             normalization=normalization,
             published=published,
             published_options=dict(published_options or {}),
+            auxiliary=auxiliary,
+            auxiliary_weight=auxiliary_weight,
+            grayscale=grayscale,
         )
         return function
 
@@ -247,19 +273,3 @@ def input_size_option(default: int, smallest: int = 32, largest: int = 1024) -> 
 
 
 WIDTH_MULT = Option(1.0, 0.1, 2.0, "the width multiplier (scales every layer's channels)")
-
-
-@register(
-    "mobilenet_v2",
-    head="classifier.1",
-    stem=("features.0.0", "features.0.1"),
-    options={"width_mult": WIDTH_MULT, "input_size": input_size_option(224)},
-    published="MobileNet_V2_Weights.IMAGENET1K_V2",
-    published_options={"width_mult": 1.0},
-)
-def mobilenet_v2(classes: int, *, width_mult: float, input_size: int) -> nn.Module:
-    """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), torchvision's."""
-    from torchvision.models import mobilenet_v2 as build
-
-    del input_size  # fully convolutional up to its global pooling
-    return build(weights=None, num_classes=classes, width_mult=width_mult)

@@ -1,0 +1,1 @@
+"""Candidates through training and the pipeline, side by side: which one to take."""
