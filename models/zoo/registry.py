@@ -157,6 +157,39 @@ class Architecture:
         import_torchvision()
         return self.function(classes, **self.settle(options))
 
+    @property
+    def weights_file(self) -> str | None:
+        """The file name under which torchvision publishes the weights, None where none are.
+
+        E.g. 'mobilenet_v2-7ebf99e0.pth'. Imports torchvision.
+        """
+        if self.published is None:
+            return None
+        enum, _, member = self.published.partition(".")
+        url = getattr(import_torchvision().models, enum)[member].url
+        return str(url).rpartition("/")[2]
+
+    def tail(self, net: nn.Module) -> nn.Module:
+        """The layers of `net` from the head on, as one module that shares their parameters.
+
+        It takes what the head takes (a forward pre-hook on the head sees it) and gives
+        the logits `[N, classes]` of `net` in eval mode. For most this is the head alone;
+        where more layers stand behind it (SqueezeNet), they stand in the same
+        `nn.Sequential`, and a convolution's logits are flattened.
+        """
+        from torch import nn
+
+        parent_path, _, leaf = self.head.rpartition(".")
+        parent = net.get_submodule(parent_path)
+        layers = [net.get_submodule(self.head)]
+        if isinstance(parent, nn.Sequential):
+            children = list(parent.named_children())
+            first = [name for name, _ in children].index(leaf)
+            layers = [layer for _, layer in children[first:]]
+        if isinstance(layers[0], nn.Conv2d):
+            layers.append(nn.Flatten(1))
+        return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
     def replace_head(self, net: nn.Module, classes: int) -> nn.Module:
         """Put a fresh last layer for `classes` classes into `net`; returns `net`.
 

@@ -61,6 +61,38 @@ def test_published_weights_exist_in_torchvision() -> None:
             assert getattr(torchvision.models, enum)[member].url.startswith("https://")
 
 
+@pytest.mark.parametrize("name", zoo.names())
+def test_tail_gives_the_logits_from_what_the_head_takes(name: str) -> None:
+    entry = zoo.get(name)
+    net = entry.create(5, small(name)).eval()
+    entry.replace_head(net, 4)  # the tail is of the head that is there now
+    size = int(entry.options["input_size"].smallest)
+    taken: list[Any] = []
+    net.get_submodule(entry.head).register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+    with torch.no_grad():
+        logits = net(torch.rand(2, 1 if entry.grayscale else 3, size, size))
+        (features,) = taken
+        again = entry.tail(net)(features)
+    assert torch.equal(again, logits)
+    assert float(logits.abs().max()) > 0  # or any tail of zeros would do
+
+
+def test_tail_of_squeezenet_ends_with_its_pooling() -> None:
+    entry = zoo.get("squeezenet1_1")
+    net = entry.create(5, {"input_size": 64}).eval()
+    tail = entry.tail(net)
+    kinds = [type(layer).__name__ for layer in tail.children()]
+    assert kinds == ["Conv2d", "ReLU", "AdaptiveAvgPool2d", "Flatten"]
+    assert next(tail.parameters()) is net.get_submodule(entry.head).weight
+
+
+def test_weights_file_is_the_published_name() -> None:
+    assert zoo.get("resnet18").weights_file == "resnet18-f37072fd.pth"
+    files = [zoo.get(name).weights_file for name in zoo.names() if zoo.get(name).published]
+    assert all(file and file.endswith(".pth") for file in files)
+    assert len(set(files)) == len(files)
+
+
 def test_mobilenet_v2_width_scales_channels() -> None:
     # 32 * 0.35 = 11.2, rounded to a multiple of 8 but never down by more than a tenth: 16.
     net = zoo.create("mobilenet_v2", 3, width_mult=0.35)
