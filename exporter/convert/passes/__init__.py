@@ -13,6 +13,7 @@ from exporter.convert.passes.fold_batch_norm import FOLD_BATCH_NORM
 from exporter.convert.passes.fold_normalization import FLOAT_TOLERANCE, INT8_TOLERANCE, Pixels
 from exporter.convert.passes.fuse_activation import FUSE_ACTIVATION
 from exporter.convert.passes.merge_pad import MERGE_PAD
+from exporter.convert.passes.merge_pointwise import MERGE_POINTWISE
 from exporter.convert.passes.name_activations import NAME_ACTIVATIONS
 
 __all__ = ["FLOAT_TOLERANCE", "INT8_TOLERANCE", "for_channels_last", "standard"]
@@ -40,6 +41,7 @@ def standard(
         CLEAN_UP,
         MERGE_PAD,
         FOLD_BATCH_NORM,
+        MERGE_POINTWISE,
         fold_normalization.rewrite(tolerance, probes),
         FUSE_ACTIVATION,
         FLATTEN_POOLED,
