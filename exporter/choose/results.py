@@ -37,6 +37,10 @@ class Outcome:
         test_images: how many those were.
         gates_failed: format keys whose parity gate failed, with the reason.
         failure: why there are no figures; '' where there are.
+        agreement: share of the test images with PyTorch's first answer, in 0..1, by format
+            key; may be left away (the noise of a drop is then taken as larger).
+        why_scratch: why it started from nothing, for a sentence: 'none are published',
+            'not within reach'; '' where it did not.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Outcome:
     test_images: int = 0
     gates_failed: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    why_scratch: str = ""
 
     @property
     def input_size(self) -> int:
@@ -86,6 +92,7 @@ class Comparison:
         data: what they were trained on, in words ('flowers17: 17 classes, 1088 training ...').
         machine: processor, cores and threads, in words.
         test_images: how many judged each candidate.
+        notes: sentences on how it was measured, shown on the page as they are.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -93,3 +100,4 @@ class Comparison:
     data: str
     machine: str
     test_images: int
+    notes: tuple[str, ...] = ()
