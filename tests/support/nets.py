@@ -74,7 +74,7 @@ def small_contract(
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums over one thread, so that every process makes the same weights."""
     import torch
 
@@ -93,7 +93,7 @@ def small_net(normalization: Normalization = HALF) -> Any:
 
     from models.zoo import create
 
-    with torch.random.fork_rng(), _one_thread():
+    with torch.random.fork_rng(), one_thread():
         torch.manual_seed(7)
         net = create("mobilenet_v2", CLASSES, width_mult=WIDTH, input_size=SIZE)
         norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
