@@ -53,7 +53,8 @@ class Checkpoint:
 
     Raises:
         ZooError: unknown architecture or option, or a value out of range.
-        CheckpointError: 'input_size' is not the contract's.
+        CheckpointError: 'input_size' is not the contract's, or only one of network and
+            contract is of grayscale.
     """
 
     architecture: str
@@ -64,12 +65,20 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         rule = self.contract.preprocessing
-        options = zoo.get(self.architecture).settle({"input_size": rule.height, **self.options})
+        entry = zoo.get(self.architecture)
+        options = entry.settle({"input_size": rule.height, **self.options})
         if options["input_size"] not in (rule.height, rule.width):
             raise CheckpointError(
                 f"The network's input_size is {options['input_size']}, "
                 f"its contract says {rule.height} x {rule.width}.",
                 "the exported files would take pictures of the wrong size",
+                "make the two agree",
+            )
+        if rule.grayscale != entry.grayscale:
+            raise CheckpointError(
+                f"{entry.name} takes {'one channel' if entry.grayscale else 'three channels'}, "
+                f"its contract says input.grayscale: {str(rule.grayscale).lower()}.",
+                "the exported files would be fed other pictures than the network was trained on",
                 "make the two agree",
             )
         contract = replace(self.contract, architecture=self.architecture)
@@ -183,6 +192,7 @@ def load_state_dict_file(
         width=size,
         resize_shorter_side=resize_shorter_side or default_resize(size),
         normalization=entry.normalization,
+        grayscale=entry.grayscale,
     )
     state = state_files.check_match(found.state, architecture, len(labels), settled, path)
     contract = Contract(labels, rule, name=Path(path).stem, architecture=architecture)

@@ -6,7 +6,7 @@ and what every artifact is compared with.
 
 from __future__ import annotations
 
-from models.contract import Contract
+from models.contract import LUMA, Contract
 from models.errors import MissingExtraError
 
 try:
@@ -20,12 +20,14 @@ class Classifier(nn.Module):
     """Normalization, network and output activation.
 
     Args:
-        net: normalized float32 `[N, 3, height, width]` to logits `[N, classes]`.
+        net: normalized float32 `[N, 3, height, width]`, or `[N, 1, height, width]` where the
+            contract says grayscale, to logits `[N, classes]`.
         contract: gives the normalization (units of 0..255 pixels) and the activation.
     """
 
     mean: Tensor
     std: Tensor
+    luma: Tensor
 
     def __init__(self, net: nn.Module, contract: Contract) -> None:
         super().__init__()
@@ -35,14 +37,20 @@ class Classifier(nn.Module):
         for name in ("mean", "std"):
             values = torch.tensor(getattr(normalization, name), dtype=torch.float32)
             self.register_buffer(name, values.reshape(1, 3, 1, 1), persistent=False)
+        if contract.preprocessing.grayscale:
+            luma = torch.tensor(LUMA, dtype=torch.float32)
+            self.register_buffer("luma", luma.reshape(1, 3, 1, 1), persistent=False)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """uint8 NHWC `[N, H, W, 3]` to normalized float32 NCHW `[N, 3, H, W]`."""
+        """uint8 NHWC `[N, H, W, 3]` to normalized float32 NCHW, three channels or one."""
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
             raise ValueError(
                 f"expected uint8 [N, H, W, 3], got {pixels.dtype} {list(pixels.shape)}"
             )
-        return (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        normalized = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        if self.contract.preprocessing.grayscale:
+            return nn.functional.conv2d(normalized, self.luma)
+        return normalized
 
     def logits(self, pixels: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` to logits, float32 `[N, classes]`."""

@@ -22,6 +22,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "INPUT_NAME",
+    "LUMA",
     "OUTPUT_NAME",
     "Contract",
     "ContractError",
@@ -39,6 +40,7 @@ OUTPUT_NAME = "probabilities"
 INPUT_NAME = "image"
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+LUMA = (0.299, 0.587, 0.114)  # red, green, blue: ITU-R BT.601, section 2.5.1
 
 OutputActivation = Literal["softmax", "sigmoid"]
 
@@ -75,7 +77,8 @@ class Preprocessing:
     side is `int(shorter_side * long / short)`), and the centre `height` x `width`
     is cropped at offsets `round((side - crop) / 2)` (half to even). The pixels are RGB, uint8,
     0..255, laid out NHWC `[1, height, width, 3]`; `normalization` happens inside
-    the model.
+    the model. So does `grayscale`: a network of one channel still takes RGB here, and
+    weighs it by `LUMA` itself, behind the normalization.
     """
 
     height: int = 224
@@ -89,6 +92,7 @@ class Preprocessing:
     layout: Literal["NHWC"] = "NHWC"
     dtype: Literal["uint8"] = "uint8"
     normalization: Normalization = field(default_factory=Normalization)
+    grayscale: bool = False
 
     def __post_init__(self) -> None:
         for what in ("height", "width", "resize_shorter_side"):
@@ -105,6 +109,12 @@ class Preprocessing:
                 f"the crop is {self.height} x {self.width}.",
                 "a crop larger than the resized picture would need padding",
                 "make resize_shorter_side at least as large as the crop",
+            )
+        if not isinstance(self.grayscale, bool):
+            raise ContractError(
+                f"input.grayscale is {self.grayscale!r}.",
+                "it says whether the network sees one channel: true or false",
+                "leave it away for a network that takes colours",
             )
         fixed = {
             "interpolation": ("bilinear",),
@@ -193,6 +203,7 @@ class Contract:
 
     def to_json(self) -> dict[str, Any]:
         pre = self.preprocessing
+        grayscale = {"grayscale": True} if pre.grayscale else {}
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -209,6 +220,7 @@ class Contract:
                 "interpolation": pre.interpolation,
                 "antialias": pre.antialias,
                 "crop": pre.crop,
+                **grayscale,
             },
             "normalization": {
                 "mean": list(pre.normalization.mean),
@@ -273,6 +285,7 @@ class Contract:
             width=given.take("width", int),
             resize_shorter_side=given.take("resize_shorter_side", int),
             normalization=normalization,
+            grayscale=given.take("grayscale", bool, False),
             **options,
         )
         given.done()

@@ -13,9 +13,11 @@ from exporter.cli.options import (
     Fetchable,
     GateFlag,
     Images,
+    Options,
     Quantizer,
     Seed,
     Threads,
+    network_options,
     words,
 )
 from exporter.cli.roof import app
@@ -51,6 +53,7 @@ def export(
     input_size: Annotated[
         int | None, typer.Option("--input-size", help="Input size of a state_dict, in pixels.")
     ] = None,
+    option: Options = None,
     resize: Annotated[
         int | None,
         typer.Option("--resize", help="Resize the shorter side to this before the crop."),
@@ -104,7 +107,6 @@ def export(
     from exporter.pipeline.request import ExportRequest, formats_with_mixed, parse_budget
 
     store = None if no_cache else cache or out.resolve().parent / ".exporter-cache"
-    options = {"width_mult": width, "input_size": input_size}
     request = ExportRequest(
         model=model,
         out=out,
@@ -118,7 +120,7 @@ def export(
         calibration_limit=calibration_limit,
         images=images,
         images_limit=images_limit,
-        options={key: value for key, value in options.items() if value is not None},
+        options=network_options(option, width, input_size),
         resize_shorter_side=resize,
         threshold=threshold,
         name=name,
@@ -164,6 +166,7 @@ def train(
     ] = "none",
     width: Annotated[float | None, typer.Option("--width", help="Width multiplier.")] = None,
     input_size: Annotated[int | None, typer.Option("--input-size", help="In pixels.")] = None,
+    option: Options = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=2)] = None,
     learning_rate: Annotated[
@@ -186,9 +189,9 @@ def train(
 
     training.train(
         out=out, data=data, synthetic=synthetic, validation=validation, test=test, labels=labels,
-        arch=arch, weights=weights, width=width, input_size=input_size, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate, seed=seed, resume=resume, force=force,
-        quantization_aware=quantization_aware,
+        arch=arch, weights=weights, options=network_options(option, width, input_size),
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+        resume=resume, force=force, quantization_aware=quantization_aware,
     )  # fmt: skip
 
 

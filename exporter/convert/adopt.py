@@ -32,7 +32,7 @@ from exporter.convert.onnx_file import (
 )
 from exporter.convert.onnx_fold import drop_unused, fold_constants, simplify
 from exporter.convert.unsupported import UnsupportedOperatorsError
-from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
+from models.contract import INPUT_NAME, LUMA, OUTPUT_NAME, Contract
 
 _INPUT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8)
 _OLDEST_IR = 7  # since IR 4 weights need not be inputs; all runtimes of today read 7
@@ -182,6 +182,8 @@ def _front(graph: onnx.GraphProto, contract: Contract, origin: str) -> list[onnx
     _rename(graph, picture.name, inner)
     _rename(graph, INPUT_NAME, _fresh(graph, "inner_image"))
     normalization = contract.preprocessing.normalization
+    gray = contract.preprocessing.grayscale
+    nhwc = last and not gray  # what is weighed to one channel is convolved, as NCHW
     nodes: list[onnx.NodeProto] = []
 
     def then(operator: str, *operands: str, **attributes: object) -> None:
@@ -191,18 +193,24 @@ def _front(graph: onnx.GraphProto, contract: Contract, origin: str) -> list[onnx
 
     def with_constant(operator: str, values: tuple[float, ...], neutral: float) -> None:
         if any(value != neutral for value in values):
-            shape = (1, 1, 1, 3) if last else (1, 3, 1, 1)
-            array = np.array(values, np.float32).reshape(shape)
-            name = _fresh(graph, f"{INPUT_NAME}/{operator.lower()}_by")
-            graph.initializer.append(numpy_helper.from_array(array, name))
-            then(operator, name)
+            then(operator, constant(operator, values, (1, 1, 1, 3) if nhwc else (1, 3, 1, 1)))
 
-    if not last:
+    def constant(operator: str, values: tuple[float, ...], shape: tuple[int, ...]) -> str:
+        name = _fresh(graph, f"{INPUT_NAME}/{operator.lower()}_by")
+        array = np.array(values, np.float32).reshape(shape)
+        graph.initializer.append(numpy_helper.from_array(array, name))
+        return name
+
+    if not nhwc:
         then("Transpose", perm=[0, 3, 1, 2])
     if kind != TensorProto.UINT8:
         then("Cast", to=TensorProto.FLOAT)
         with_constant("Sub", normalization.mean, 0.0)
         with_constant("Div", normalization.std, 1.0)
+        if gray:
+            then("Conv", constant("Conv", LUMA, (1, 3, 1, 1)))
+        if gray and last:
+            then("Transpose", perm=[0, 2, 3, 1])
         if kind != TensorProto.FLOAT:
             then("Cast", to=kind)
     if not nodes:
@@ -215,13 +223,22 @@ def _front(graph: onnx.GraphProto, contract: Contract, origin: str) -> list[onnx
 def _channels_last(picture: onnx.ValueInfoProto, contract: Contract, origin: str) -> bool:
     shape = [d.dim_value for d in picture.type.tensor_type.shape.dim]
     rule = contract.preprocessing
-    if 3 not in (shape[1], shape[3]):
+    channels = 1 if rule.grayscale else 3
+    if channels not in (shape[1], shape[3]):
         raise AdoptError(
             f"The input {picture.name!r} of {origin} has the shape {shape}.",
-            "neither its second nor its last axis has the 3 colour channels",
-            "only models of RGB pictures can be exported",
+            f"the contract says {'grayscale' if rule.grayscale else 'RGB'}, and neither its "
+            f"second nor its last axis has {channels} channel(s)",
+            "only models of RGB pictures, or with input.grayscale: true in the contract of one "
+            "channel, can be exported",
         )
-    last = shape[1] != 3
+    if rule.grayscale and element_type(picture) == TensorProto.UINT8:
+        raise AdoptError(
+            f"The input {picture.name!r} of {origin} is one channel of type uint8.",
+            "colours are weighed to one channel as floats, after the normalization",
+            "export the model with a float32 input",
+        )
+    last = shape[1] != channels
     size = (shape[1], shape[2]) if last else (shape[2], shape[3])
     if size != (rule.height, rule.width):
         raise AdoptError(

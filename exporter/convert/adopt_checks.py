@@ -21,6 +21,7 @@ def check_contracts(embedded: Contract, given: Contract, origin: str) -> None:
         ("number of classes", len(embedded.labels), len(given.labels)),
         ("output activation", embedded.activation, given.activation),
         ("normalization", *(c.preprocessing.normalization for c in (embedded, given))),
+        ("grayscale", *(c.preprocessing.grayscale for c in (embedded, given))),
     ):
         if ours != theirs:
             raise AdoptError(

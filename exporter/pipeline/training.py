@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,8 +34,7 @@ def train(
     labels: Path | None,
     arch: str,
     weights: str,
-    width: float | None,
-    input_size: int | None,
+    options: Mapping[str, int | float],
     epochs: int | None,
     batch_size: int | None,
     learning_rate: float | None,
@@ -59,11 +58,10 @@ def train(
         from models import finetune
         from models.training.start import continued, weights_file
 
-        options = {"width_mult": width, "input_size": input_size}
         settings = finetune.TrainSettings(
             out=out, data=data, validation=validation, test=test, labels=labels,
             architecture=arch, weights=weights_file(weights),
-            options={key: value for key, value in options.items() if value is not None},
+            options=options,
             epochs=epochs, learning_rate=learning_rate, seed=seed, resume=resume, force=force,
             quantization_aware=quantization_aware,
         )  # fmt: skip
@@ -172,15 +170,16 @@ def _with_recipe(settings: TrainSettings) -> TrainSettings:
     from models.recipes import SYNTHETIC
 
     aware = settings.quantization_aware
-    size = settings.options.get("input_size")
-    own_size = size is None or (aware and size == SYNTHETIC.options["input_size"])
+    options = _recipe_options(settings)
+    own_size = options["input_size"] == SYNTHETIC.options["input_size"]
+    own_size &= aware or "input_size" not in settings.options
     rate = settings.learning_rate
     return replace(
         settings,
         data=settings.out / DATA / "train",
         validation=settings.out / DATA / "validation",
         labels=synthetic.LABELS,
-        options={**SYNTHETIC.options, **settings.options},
+        options=options,
         epochs=SYNTHETIC.epochs if settings.epochs is None and not aware else settings.epochs,
         learning_rate=SYNTHETIC.learning_rate if rate is None and not aware else rate,
         train_size=SYNTHETIC.train_size if own_size else settings.train_size,
@@ -191,6 +190,19 @@ def _with_recipe(settings: TrainSettings) -> TrainSettings:
         batch_size=SYNTHETIC.batch_size,
         name="drawn-snakes",
     )
+
+
+def _recipe_options(settings: TrainSettings) -> dict[str, int | float]:
+    """The recipe's options as far as they suit the architecture, and those given."""
+    from models import zoo
+    from models.recipes import SYNTHETIC
+
+    entry = zoo.get(settings.architecture)
+    own = dict(SYNTHETIC.options) if entry.name == SYNTHETIC.architecture else {}
+    sizes = entry.options["input_size"]
+    drawn = SYNTHETIC.options["input_size"]
+    size = sizes.default if sizes.choices else max(drawn, sizes.smallest)
+    return {**own, "input_size": size, **settings.options}
 
 
 def _draw(out: Path, console: Console) -> None:

@@ -135,14 +135,23 @@ class TrainSettings:
         """The rule of the trained model: pixel / 127.5 - 1, the centre of the picture."""
         size = self.input_size
         side = self.resize_shorter_side or default_resize(size)
-        return Preprocessing(height=size, width=size, resize_shorter_side=side)
+        grayscale = zoo.get(self.architecture).grayscale
+        return Preprocessing(height=size, width=size, resize_shorter_side=side, grayscale=grayscale)
 
     @property
     def picture_size(self) -> int:
-        """Side of the augmented training pictures, a multiple of 16 unless it was given."""
+        """Side of the augmented training pictures, a multiple of 16 unless it was given.
+
+        A network that takes chosen sizes only is trained at its own; no other smaller than
+        it takes.
+        """
         if self.train_size is not None:
             return self.train_size
-        return max(16, 16 * round(self.input_size * self.recipe.size_factor / 16))
+        sizes = zoo.get(self.architecture).options["input_size"]
+        if sizes.choices:
+            return self.input_size
+        rounded = 16 * round(self.input_size * self.recipe.size_factor / 16)
+        return max(rounded, 16 * math.ceil(sizes.smallest / 16))
 
 
 def check(settings: TrainSettings) -> None:

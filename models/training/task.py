@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models import zoo
+from models.contract import LUMA
 from models.training.batches import mixed_seed
 from models.training.library import lightning, torch
 from models.training.quantization_aware import QuantizationAware
@@ -18,7 +20,8 @@ _MEASURED_AT_ONCE = 16
 class Task(lightning.LightningModule):
     """AdamW on a one-cycle schedule, cross-entropy with smoothed labels.
 
-    Weights and pictures lie channels-last in memory, which halves the time on a CPU.
+    Weights and pictures lie channels-last in memory, which halves the time on a CPU. Heads
+    that exist in training only add their losses, weighed as the architecture says.
 
     Args:
         net: `pixel / 127.5 - 1`, float32 NCHW, to logits.
@@ -44,6 +47,7 @@ class Task(lightning.LightningModule):
         self._head = head
         self._settings = settings
         self._steps = steps
+        self._entry = zoo.get(settings.architecture)
         self._loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
         self._sums: dict[str, Tensor] = {}
         self._judged: dict[str, Tensor] = {}
@@ -51,15 +55,21 @@ class Task(lightning.LightningModule):
             self.aware = QuantizationAware(net, self._normalized(pictures[:1]))
             self.measure_ranges()
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 `[n, 3, height, width]` to logits."""
+    def forward(self, pixels: Tensor) -> Any:
+        """uint8 `[n, 3, height, width]` to logits.
+
+        In training mode a network with auxiliary heads gives a tuple, the logits first.
+        """
         net = self.net if self.aware is None else self.aware
-        logits: Tensor = net(self._normalized(pixels))
-        return logits
+        return net(self._normalized(pixels))
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         pictures = pixels.to(dtype=torch.float32, memory_format=torch.channels_last)
-        return (pictures - 127.5) / 127.5
+        normalized = (pictures - 127.5) / 127.5
+        if self._entry.grayscale:
+            luma = torch.tensor(LUMA, device=normalized.device).reshape(1, 3, 1, 1)
+            normalized = nn.functional.conv2d(normalized, luma)
+        return normalized
 
     def measure_ranges(self) -> None:
         """Of a quantization-aware network, from its weights as they are now."""
@@ -74,11 +84,19 @@ class Task(lightning.LightningModule):
         # Dropout draws from the global generator: seeded by step, a resumed run repeats it.
         torch.manual_seed(mixed_seed(self._settings.seed, self.global_step, -1))
         pixels, targets = batch
-        loss: Tensor = self._loss(self(pixels), targets)
+        loss = self._whole_loss(self(pixels), targets)
         if not bool(torch.isfinite(loss)):
             raise ArithmeticError("the training loss is not finite")
         self._sums["loss"] += loss.detach() * len(targets)
         self._sums["count"] += len(targets)
+        return loss
+
+    def _whole_loss(self, outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        """The loss of the logits, and of those of auxiliary heads where there are any."""
+        logits, *auxiliary = (outputs,) if isinstance(outputs, Tensor) else outputs
+        loss: Tensor = self._loss(logits, targets)
+        for each in auxiliary:
+            loss = loss + self._entry.auxiliary_weight * self._loss(each, targets)
         return loss
 
     def training_loss(self) -> float:

@@ -238,7 +238,7 @@ def test_state_of_another_width_names_shapes(state: dict[str, Any], tmp_path: Pa
 
 def test_unknown_architecture_and_options(checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(zoo.ZooError, match="Unknown architecture"):
-        dataclasses.replace(checkpoint, architecture="alexnet")
+        dataclasses.replace(checkpoint, architecture="nonet")
     with pytest.raises(zoo.ZooError, match="no option"):
         dataclasses.replace(checkpoint, options={"depth": 3})
     with pytest.raises(CheckpointError, match="input_size"):

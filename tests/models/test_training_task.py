@@ -55,6 +55,39 @@ def test_smoothed_loss_by_hand() -> None:
     assert task.training_loss() == pytest.approx((expected + 3 * wrong) / 4, rel=1e-6)
 
 
+class Headed(Fixed):
+    """A head that exists in training only, as GoogLeNet's; it answers the other way round."""
+
+    def forward(self, x: Any) -> Any:
+        logits = super().forward(x)
+        return (logits, logits.flip(1)) if self.training else logits
+
+
+def test_auxiliary_heads_count_as_the_architecture_says() -> None:
+    settings = dataclasses.replace(SETTINGS, architecture="inception_v3", label_smoothing=0.0)
+    task = Task(Headed(math.log(3.0), 0.0), HEAD, settings, 4)
+    task.log = lambda *_, **__: None  # type: ignore[method-assign]
+    task.on_train_epoch_start()
+    expected = -(math.log(0.75) + 0.4 * math.log(0.25))
+    assert float(task.training_step(batch(0), 0).detach()) == pytest.approx(expected, rel=1e-6)
+    task.eval()
+    task.on_validation_epoch_start()
+    task.validation_step(batch(0, 1), 0)
+    task.on_validation_epoch_end()
+
+
+def test_a_network_of_one_channel_is_trained_on_what_it_will_see() -> None:
+    name = next(name for name in zoo.names() if zoo.get(name).grayscale)
+    size = int(zoo.get(name).options["input_size"].default)
+    settings = dataclasses.replace(SETTINGS, architecture=name)
+    pixels = torch.randint(0, 256, (3, 3, size, size), dtype=torch.uint8)
+    task = Task(zoo.create(name, 2), zoo.get(name).head, settings, 4).eval()
+    contract = Contract((Label("a"), Label("b")), settings.preprocessing)
+    assert contract.preprocessing.grayscale
+    wanted = Classifier(task.net, contract).eval().logits(pixels.permute(0, 2, 3, 1))
+    torch.testing.assert_close(task(pixels), wanted)
+
+
 def test_validation_is_not_smoothed_and_counts_pictures() -> None:
     task = Task(Fixed(math.log(3.0), 0.0), HEAD, SETTINGS, 4)
     logged: dict[str, float] = {}

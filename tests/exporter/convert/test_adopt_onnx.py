@@ -123,6 +123,37 @@ def test_float_nhwc(tmp_path: Path) -> None:
     check(theirs(tmp_path, (1, H, W, 3)), tmp_path, last=True)
 
 
+GRAY = Preprocessing(
+    H, W, 16, normalization=Normalization((110.0,) * 3, (55.0,) * 3), grayscale=True
+)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_one_channel_is_weighed_from_rgb(last: bool, tmp_path: Path) -> None:
+    weighed = {**weights(), "w": normal(6, 1, 3, 3)}
+    shape = (1, H, W, 1) if last else (1, 1, H, W)
+    made = make_model(body(last=last), shape, weighed, output_shape=["n", CLASSES])
+    source = save(made, tmp_path)
+    model, path = adopted(source, contract(preprocessing=GRAY), tmp_path)
+    picture = pixels(H, W)
+    gray = (picture @ np.array([0.299, 0.587, 0.114]) - 110.0) / 55.0
+    wanted = softmax(run(load_model(source), gray.astype(np.float32).reshape(shape)))
+    np.testing.assert_allclose(run(model, picture[None]), wanted, atol=1e-5)
+    graph = read_graph(path)
+    found = Evaluator(graph, threads=1).run(picture)[graph.output]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_one_channel_and_a_contract_of_colours_do_not_fit(tmp_path: Path) -> None:
+    weighed = {**weights(), "w": normal(6, 1, 3, 3)}
+    made = make_model(body(), (1, 1, H, W), weighed, output_shape=["n", CLASSES])
+    with pytest.raises(AdoptError, match="shape") as caught:
+        adopt_onnx(save(made, tmp_path), contract(), tmp_path / "model.onnx")
+    assert "input.grayscale: true" in caught.value.mend
+    with pytest.raises(AdoptError, match="shape"):
+        adopt_onnx(theirs(tmp_path), contract(preprocessing=GRAY), tmp_path / "model.onnx")
+
+
 def test_sigmoid_by_contract(tmp_path: Path) -> None:
     check(theirs(tmp_path), tmp_path, given=contract(activation="sigmoid"))
 

@@ -123,6 +123,11 @@ internal object ContractReader {
         if (antialias != null && antialias != Json.Bool(true)) {
             throw ContractException("contract.input.antialias is not true; nothing else is known")
         }
+        // A network of one channel weighs red, green and blue itself: it is fed RGB all the same.
+        val grayscale = input.optional("grayscale")
+        if (grayscale != null && grayscale !is Json.Bool) {
+            input.wrong("grayscale", grayscale, "true or false")
+        }
         val rule =
             Preprocessing(
                 height = side(input, "height"),

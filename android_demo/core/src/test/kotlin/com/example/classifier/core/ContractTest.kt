@@ -45,6 +45,14 @@ class ContractTest {
     }
 
     @Test
+    fun `a network of one channel is fed colours all the same`() {
+        val input = "\"height\": 4, \"width\": 4, \"resize_shorter_side\": 5, \"grayscale\": "
+        val plain = Contract.parse(contractText()).preprocessing
+        assertEquals(plain, Contract.parse(contractText(input + "true")).preprocessing)
+        refused(contractText(input + "1"), "grayscale", "true or false")
+    }
+
+    @Test
     fun `a hash that is not that of the labels is refused`() {
         refused(contractText(more = ", \"label_hash\": \"abc\""), "label_hash", "abc")
         val made = ContractReader.labelHash(Contract.parse(contractText()).labels)
