@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Start = Literal["published", "file", "scratch"]
+NONE_PUBLISHED = "none are published"
+NOT_WITHIN_REACH = "not within reach"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Outcome:
         failure: why there are no figures; '' where there are.
         agreement: share of the test images with PyTorch's first answer, in 0..1, by format
             key; may be left away (the noise of a drop is then taken as larger).
-        why_scratch: why it started from nothing, for a sentence: 'none are published',
-            'not within reach'; '' where it did not.
+        why_scratch: why it started from nothing, for a sentence: NONE_PUBLISHED,
+            NOT_WITHIN_REACH, or other words; '' where it did not.
     """
 
     name: str
