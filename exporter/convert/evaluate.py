@@ -19,6 +19,7 @@ from exporter.convert.graph import (
     Add,
     AveragePool,
     BatchNorm,
+    ChannelShuffle,
     Concat,
     Conv,
     Dense,
@@ -28,6 +29,7 @@ from exporter.convert.graph import (
     GraphInput,
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     MaxPool,
     Mul,
     Node,
@@ -38,8 +40,10 @@ from exporter.convert.graph import (
     Reshape,
     Sigmoid,
     Silu,
+    Slice,
     Softmax,
     Sub,
+    Tanh,
 )
 
 _OPSET = 17
@@ -143,13 +147,38 @@ def _binary(kind: str) -> Emit:
 
 for _kind in (Add, Sub, Mul):
     _EMITTERS[_kind] = _binary(_kind.__name__)
-for _unary in (Relu, Sigmoid, HardSwish):
+for _unary in (Relu, Sigmoid, HardSwish, Tanh):
     _EMITTERS[_unary] = lambda node, to: to.op(type(node).__name__, node.inputs, node.output)
 
 
 @_emits(Concat)
 def _concat(node: Concat, to: _Writer) -> None:
     to.op("Concat", node.inputs, node.output, axis=node.axis)
+
+
+@_emits(Slice)
+def _slice(node: Slice, to: _Writer) -> None:
+    parts = {"start": node.start, "stop": node.stop, "axis": node.axis}
+    bounds = [to.constant(f"{node.output}/{k}", [v], np.int64) for k, v in parts.items()]
+    to.op("Slice", [node.inputs[0], *bounds], node.output)
+
+
+@_emits(ChannelShuffle)
+def _channel_shuffle(node: ChannelShuffle, to: _Writer) -> None:
+    """The groups are laid beside each other on a new axis, behind that of the channels."""
+    groups = [f"{node.output}/group{index}" for index in range(node.groups)]
+    to.nodes.append(helper.make_node("Split", list(node.inputs), groups, axis=1))
+    axis = to.constant(node.output + "/axis", [2], np.int64)
+    thin = [to.op("Unsqueeze", [name, axis], name + "/thin") for name in groups]
+    to.op("Concat", thin, node.output + "/beside", axis=2)
+    to.op("Shape", node.inputs, node.output + "/shape")
+    to.op("Reshape", [node.output + "/beside", node.output + "/shape"], node.output)
+
+
+@_emits(LocalResponseNorm)
+def _local_response_norm(node: LocalResponseNorm, to: _Writer) -> None:
+    to.op("LRN", node.inputs, node.output, size=node.size, alpha=node.alpha, beta=node.beta,
+          bias=node.bias)  # fmt: skip
 
 
 @_emits(MaxPool)

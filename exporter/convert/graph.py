@@ -223,7 +223,7 @@ class LocalResponseNorm(Node):
 
     Across channels, as ONNX's LRN and torch.nn.LocalResponseNorm define it (Krizhevsky
     et al. 2012, section 3.3, where alpha is not divided by size). The window of channel c
-    is `c - (size - 1) // 2` to `c + size // 2`, clipped to the channels there are.
+    is `c - size // 2` to `c + size // 2`, clipped to the channels there are; size is odd.
     """
 
     size: int

@@ -10,12 +10,14 @@ import onnx
 from exporter.convert.graph import (
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     Node,
     Relu,
     Relu6,
     Sigmoid,
     Silu,
     Softmax,
+    Tanh,
 )
 from exporter.convert.onnx_readers.registry import (
     Layout,
@@ -26,7 +28,12 @@ from exporter.convert.onnx_readers.registry import (
     reads,
 )
 
-_KINDS: dict[str, type[Node]] = {"Relu": Relu, "Sigmoid": Sigmoid, "HardSwish": HardSwish}
+_KINDS: dict[str, type[Node]] = {
+    "Relu": Relu,
+    "Sigmoid": Sigmoid,
+    "HardSwish": HardSwish,
+    "Tanh": Tanh,
+}
 _UNBOUNDED = 3e38  # exporters write the largest float32 for 'no limit'
 
 
@@ -35,7 +42,7 @@ def _unary(kind: type[Node], node: onnx.NodeProto, to: Reading) -> None:
     to.add(kind(name=node.name, inputs=(view.tensor,), output=node.output[0]), view.layout)
 
 
-@reads("Relu", "Sigmoid", "HardSwish")
+@reads("Relu", "Sigmoid", "HardSwish", "Tanh")
 def _simple(node: onnx.NodeProto, to: Reading) -> None:
     _unary(_KINDS[node.op_type], node, to)
 
@@ -75,6 +82,29 @@ def _hard_sigmoid(node: onnx.NodeProto, to: Reading) -> None:
     if not math.isclose(alpha, 1 / 6, rel_tol=1e-4) or beta != 0.5:
         raise Unsupported(f"its alpha is {alpha:g} and beta {beta:g}; known are 1/6 and 0.5")
     _unary(HardSigmoid, node, to)
+
+
+@reads("LRN")
+def _local_response_norm(node: onnx.NodeProto, to: Reading) -> None:
+    """The window is centred: an even size, which torch and ONNX centre differently, is refused."""
+    given = attributes(node)
+    size = int(given["size"])
+    if size % 2 == 0:
+        raise Unsupported(f"its size is {size}; known are odd ones")
+    source = to.tensor(node.input[0])
+    if len(to.shapes[source]) != 4:
+        raise Unsupported("its input has no height and width")
+    to.add(
+        LocalResponseNorm(
+            name=node.name,
+            inputs=(source,),
+            output=node.output[0],
+            size=size,
+            alpha=float(given.get("alpha", 1e-4)),
+            beta=float(given.get("beta", 0.75)),
+            bias=float(given.get("bias", 1.0)),
+        )
+    )
 
 
 @reads("Softmax")

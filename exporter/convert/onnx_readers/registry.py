@@ -39,10 +39,18 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True)
 class View:
-    """A graph tensor as the ONNX file sees it."""
+    """A graph tensor as the ONNX file sees it.
+
+    Attributes:
+        groups: above 1 where the file has split the axis of the channels into
+            `[groups, C / groups]`, the first half of a channel shuffle.
+        shuffled: whether it has exchanged those two axes since.
+    """
 
     tensor: str
     layout: Layout = Layout.FIRST
+    groups: int = 1
+    shuffled: bool = False
 
 
 def reads(*kinds: str) -> Callable[[Reader], Reader]:
@@ -88,6 +96,17 @@ class Reading:
 
     def view(self, name: str) -> View:
         """How a tensor is seen.
+
+        Raises:
+            Unsupported: it is a constant, or its channels are split into groups.
+        """
+        found = self.any_view(name)
+        if found.groups > 1:
+            raise Unsupported("it works on channels that are split into groups")
+        return found
+
+    def any_view(self, name: str) -> View:
+        """The same, for readers that know channels in groups.
 
         Raises:
             Unsupported: it is a constant.

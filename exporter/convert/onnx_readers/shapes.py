@@ -1,11 +1,14 @@
-"""Operators that move or rename values: reshaping, padding, joining, casts, transposes."""
+"""Operators that move or rename values: reshaping, padding, joining, cutting, transposes."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import onnx
 from onnx import TensorProto
 
-from exporter.convert.graph import Concat, Pad, Reshape
+from exporter.convert.graph import ChannelShuffle, Concat, Pad, Reshape, Shape, Slice
 from exporter.convert.onnx_readers.registry import (
     TO_NCHW,
     TO_NHWC,
@@ -19,16 +22,23 @@ from exporter.convert.onnx_readers.registry import (
     reads,
 )
 
+_SHUFFLES = {Layout.FIRST: (0, 2, 1, 3, 4), Layout.LAST: (0, 1, 2, 4, 3)}
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 
 
 @reads("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def _reshape(node: onnx.NodeProto, to: Reading) -> None:
-    """Whatever it is called: nothing, or flattening to `[1, n]`."""
-    view = to.view(node.input[0])
+    """Whatever it is called: nothing, flattening to `[1, n]`, or half of a channel shuffle."""
+    view = to.any_view(node.input[0])
     before, after = to.shape(node.input[0]), to.shape(node.output[0])
     if before == after:
         to.same(node.output[0], view)
+        return
+    if view.groups > 1:
+        _joined(node, to, view)
+        return
+    if len(before) == 4 and (groups := _groups(before, after, view.layout)):
+        to.same(node.output[0], replace(view, groups=groups))
         return
     if len(after) != 2 or after[0] != 1:
         raise Unsupported(
@@ -42,6 +52,100 @@ def _reshape(node: onnx.NodeProto, to: Reading) -> None:
             channels_last=view.layout is Layout.LAST,
         )
     )
+
+
+def _groups(before: Shape, after: Shape, layout: Layout) -> int:
+    """Into how many groups a reshape splits the channels; 0 where it does something else."""
+    at = 1 if layout is Layout.FIRST else 3
+    if len(after) != 5 or after[at] < 2:
+        return 0
+    split = (*before[:at], after[at], before[at] // after[at], *before[at + 1 :])
+    return after[at] if split == after else 0
+
+
+def _joined(node: onnx.NodeProto, to: Reading, view: View) -> None:
+    """The reshape that ends a channel shuffle.
+
+    x -> Reshape [1, g, C / g, H, W] -> Transpose (2nd and 3rd axis) -> Reshape [1, C, H, W]
+    """
+    whole = to.shapes[view.tensor]
+    if view.layout is Layout.LAST:
+        whole = tuple(whole[axis] for axis in TO_NHWC)
+    if to.shape(node.output[0]) != whole:
+        raise Unsupported("it puts groups of channels together in a shape of its own")
+    joined = View(view.tensor, view.layout)
+    if not view.shuffled:
+        to.same(node.output[0], joined)
+        return
+    to.add(
+        ChannelShuffle(
+            name=node.name, inputs=(view.tensor,), output=node.output[0], groups=view.groups
+        ),
+        view.layout,
+    )
+
+
+@reads("Split")
+def _split(node: onnx.NodeProto, to: Reading) -> None:
+    """One Slice for each part; their sizes are those of the outputs."""
+    axis = int(attributes(node).get("axis", 0)) % len(to.shape(node.input[0]))
+    start = 0
+    for output in node.output:
+        if not output:
+            raise Unsupported("one of its outputs has no name")
+        stop = start + to.shape(output)[axis]
+        _cut(node, to, output, {axis: (start, stop)})
+        start = stop
+
+
+@reads("Slice")
+def _slice(node: onnx.NodeProto, to: Reading) -> None:
+    """Constant bounds and steps of 1; attributes up to opset 9, inputs since."""
+    shape = to.shape(node.input[0])
+    starts = integers(node, to, "starts", 1) or ()
+    stops = integers(node, to, "ends", 2) or ()
+    given = integers(node, to, "axes", 3)
+    axes = tuple(range(len(starts))) if given is None else given
+    steps = integers(node, to, "steps", 4)
+    if steps is not None and any(step != 1 for step in steps):
+        raise Unsupported(f"its steps are {list(steps)}, only 1 is known")
+    spans = {}
+    for axis, *bounds in zip(axes, starts, stops, strict=True):
+        size = shape[axis % len(shape)]
+        start, stop = (min(max(b + size if b < 0 else b, 0), size) for b in bounds)
+        spans[axis % len(shape)] = (start, stop)
+    _cut(node, to, node.output[0], spans)
+
+
+def _cut(
+    node: onnx.NodeProto, to: Reading, output: str, spans: Mapping[int, tuple[int, int]]
+) -> None:
+    """Take `start <= index < stop` along some axes of the file's tensor, one Slice each."""
+    view = to.view(node.input[0])
+    shape = list(to.shapes[view.tensor])
+    last = len(shape) == 4 and view.layout is Layout.LAST
+    wanted = {TO_NHWC[axis] if last else axis: span for axis, span in spans.items()}
+    cuts = [(axis, span) for axis, span in wanted.items() if span != (0, shape[axis])]
+    tensor = view.tensor
+    if not cuts:
+        to.same(output, view)
+    for position, (axis, (start, stop)) in enumerate(cuts):
+        if start >= stop:
+            raise Unsupported("nothing is left of it")
+        final = position == len(cuts) - 1
+        cut = Slice(
+            name=node.name if len(node.output) == 1 else output,
+            inputs=(tensor,),
+            output=output if final else f"{output}/axis{axis}",
+            axis=axis,
+            start=start,
+            stop=stop,
+        )
+        shape[axis] = stop - start
+        if final:
+            to.add(cut, view.layout)
+        else:
+            tensor = to.add_inner(cut, tuple(shape))
 
 
 @reads("Concat")
@@ -121,12 +225,16 @@ def _cast(node: onnx.NodeProto, to: Reading) -> None:
 @reads("Transpose")
 def _transpose(node: onnx.NodeProto, to: Reading) -> None:
     """Between channels first and channels last it only changes how a tensor is seen."""
-    view = to.view(node.input[0])
+    view = to.any_view(node.input[0])
     rank = len(to.shape(node.input[0]))
     given = attributes(node).get("perm")
     order = tuple(range(rank))[::-1] if given is None else tuple(int(axis) for axis in given)
     if order == tuple(range(rank)):
         to.same(node.output[0], view)
+    elif view.groups > 1:
+        if order != _SHUFFLES[view.layout] or view.shuffled:
+            raise Unsupported(f"it orders the axes of channels in groups as {list(order)}")
+        to.same(node.output[0], replace(view, shuffled=True))
     elif rank == 4 and (view.layout, order) == (Layout.LAST, TO_NCHW):
         to.same(node.output[0], View(view.tensor, Layout.FIRST))
     elif rank == 4 and (view.layout, order) == (Layout.FIRST, TO_NHWC):
