@@ -39,7 +39,7 @@ def _columns(keys: tuple[str, ...]) -> list[str]:
         name = _name(key)
         columns += [f"accuracy_{name}", f"size_bytes_{name}", f"latency_median_ms_{name}",
                     f"latency_p90_ms_{name}", f"peak_memory_bytes_{name}",
-                    f"gate_failed_{name}"]  # fmt: skip
+                    f"agreement_{name}", f"gate_failed_{name}"]  # fmt: skip
     return [*columns, "failure"]
 
 
@@ -48,13 +48,13 @@ def _row(outcome: Outcome, keys: tuple[str, ...]) -> dict[str, object]:
         "candidate": outcome.name,
         "architecture": outcome.architecture,
         "options": " ".join(f"{name}={value}" for name, value in outcome.options.items()),
-        "start": outcome.start,
-        "weights": outcome.weights,
         "failure": outcome.failure,
     }
     if outcome.failure:
         return row
     row |= {
+        "start": outcome.start,
+        "weights": outcome.weights,
         "epochs": outcome.epochs,
         "training_seconds": outcome.training_seconds,
         "parameters": outcome.parameters,
@@ -67,6 +67,7 @@ def _row(outcome: Outcome, keys: tuple[str, ...]) -> dict[str, object]:
         row[f"accuracy_{name}"] = outcome.accuracy.get(key, "")
         row[f"size_bytes_{name}"] = outcome.sizes.get(key, "")
         row[f"peak_memory_bytes_{name}"] = outcome.peak_memory.get(key, "")
+        row[f"agreement_{name}"] = outcome.agreement.get(key, "")
         row[f"gate_failed_{name}"] = outcome.gates_failed.get(key, "")
         if key in outcome.latency:
             row[f"latency_median_ms_{name}"] = outcome.latency[key].median
