@@ -31,7 +31,7 @@ def lower_version(spec: Any) -> None:
 def unknown_layers(spec: Any) -> None:
     for layer in layers(spec, "clip")[:2]:
         layer.erf.SetInParent()
-    layers(spec, "softmaxND")[0].lrn.alpha = 1.0
+    layers(spec, "softmaxND")[0].mvn.epsilon = 1.0
 
 
 def unread_field(spec: Any) -> None:
@@ -119,7 +119,7 @@ def updatable_layer(spec: Any) -> None:
 
 REFUSED: list[tuple[Callable[[Any], None], list[str]]] = [
     (lower_version, ["specification version 3"]),
-    (unknown_layers, ["erf: clip_0, clip_1", "lrn: probabilities"]),
+    (unknown_layers, ["erf: clip_0, clip_1", "mvn: probabilities"]),
     (unread_field, ["(add) sets alpha"]),
     (second_preprocessing, ["2 preprocessing steps"]),
     (gray_bias, ["grayBias"]),

@@ -12,12 +12,14 @@ from exporter.convert.graph import (
     Add,
     AveragePool,
     BatchNorm,
+    ChannelShuffle,
     Concat,
     Conv,
     Dense,
     GlobalAveragePool,
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     MaxPool,
     Mul,
     Node,
@@ -29,8 +31,10 @@ from exporter.convert.graph import (
     Reshape,
     Sigmoid,
     Silu,
+    Slice,
     Softmax,
     Sub,
+    Tanh,
 )
 from exporter.convert.targets.coreml.emitter import EMITTERS, Emit, Emitter, Var
 
@@ -122,6 +126,35 @@ def _concat(node: Concat, to: Emitter, name: str) -> Var:
     return to.mb.concat(values=[to.read(n) for n in node.inputs], axis=node.axis, name=name)
 
 
+@_emits(Slice)
+def _slice(node: Slice, to: Emitter, name: str) -> Var:
+    """`slice_by_index`; the axes that stay whole are masked and not counted out."""
+    x, shape = to.read(node.inputs[0]), to.graph.shapes[node.inputs[0]]
+    axis = node.axis % len(shape)
+    stop = min(node.stop, shape[axis])
+    if (node.start, stop) == (0, shape[axis]):
+        return to.mb.identity(x=x, name=name)
+    whole = [i != axis for i in range(len(shape))]
+    return to.mb.slice_by_index(
+        x=x,
+        begin=[0 if masked else node.start for masked in whole],
+        end=[0 if masked else stop for masked in whole],
+        begin_mask=whole,
+        end_mask=whole,
+        name=name,
+    )
+
+
+@_emits(ChannelShuffle)
+def _channel_shuffle(node: ChannelShuffle, to: Emitter, name: str) -> Var:
+    """With height and width as one axis, so that no tensor has more than four."""
+    _, channels, height, width = shape = to.graph.shapes[node.inputs[0]]
+    split = [1, node.groups, channels // node.groups, height * width]
+    x = to.mb.reshape(x=to.read(node.inputs[0]), shape=split, name=to.unique(f"{name}_groups"))
+    x = to.mb.transpose(x=x, perm=[0, 2, 1, 3], name=to.unique(f"{name}_shuffled"))
+    return to.mb.reshape(x=x, shape=list(shape), name=name)
+
+
 @_emits(MaxPool)
 def _max_pool(node: MaxPool, to: Emitter, name: str) -> Var:
     return to.mb.max_pool(
@@ -166,6 +199,11 @@ def _sigmoid(node: Sigmoid, to: Emitter, name: str) -> Var:
     return to.mb.sigmoid(x=to.read(node.inputs[0]), name=name)
 
 
+@_emits(Tanh)
+def _tanh(node: Tanh, to: Emitter, name: str) -> Var:
+    return to.mb.tanh(x=to.read(node.inputs[0]), name=name)
+
+
 def _hard_gate(x: Var, to: Emitter, name: str) -> Var:
     alpha, beta = to.number(1 / 6), to.number(0.5)
     return to.mb.sigmoid_hard(x=x, alpha=alpha, beta=beta, name=name)
@@ -194,6 +232,42 @@ def _silu(node: Silu, to: Emitter, name: str) -> Var:
 @_emits(Softmax)
 def _softmax(node: Softmax, to: Emitter, name: str) -> Var:
     return to.mb.softmax(x=to.read(node.inputs[0]), axis=-1, name=name)
+
+
+@_emits(LocalResponseNorm)
+def _local_response_norm(node: LocalResponseNorm, to: Emitter, name: str) -> Var:
+    """`local_response_norm`, whose alpha is divided by the size as the node's is.
+
+    Where a window of an even size lies is not documented, so that one is written as other
+    operators: with s = sqrt(alpha / size), `x * (bias + sum of (s * x)^2)^-beta`, the sum
+    as a 1x1 convolution. The factor s comes before the square, which would else be beyond
+    float16 from x = 256 on.
+    """
+    x = to.read(node.inputs[0])
+    if node.size % 2:
+        return to.mb.local_response_norm(
+            x=x,
+            size=node.size,
+            alpha=to.number(node.alpha),
+            beta=to.number(node.beta),
+            k=to.number(node.bias),
+            name=name,
+        )
+    factor = to.number((node.alpha / node.size) ** 0.5)
+    scaled = to.mb.mul(x=x, y=factor, name=to.unique(f"{name}_scaled"))
+    squares = to.mb.mul(x=scaled, y=scaled, name=to.unique(f"{name}_squares"))
+    channels = to.graph.shapes[node.inputs[0]][1]
+    near = np.subtract.outer(np.arange(channels), np.arange(channels))  # [to, from]
+    window = (near <= (node.size - 1) // 2) & (-near <= node.size // 2)
+    base = to.mb.conv(
+        x=squares,
+        weight=to.array(window[:, :, None, None], "a window of ones"),
+        bias=to.array(np.full(channels, node.bias), f"the bias of {node.name}"),
+        pad_type="valid",
+        name=to.unique(f"{name}_base"),
+    )
+    power = to.mb.pow(x=base, y=to.number(-node.beta), name=to.unique(f"{name}_power"))
+    return to.mb.mul(x=x, y=power, name=name)
 
 
 @_emits(Reshape)

@@ -16,6 +16,7 @@ from exporter.convert.graph import (
     Add,
     AveragePool,
     BatchNorm,
+    ChannelShuffle,
     Concat,
     Conv,
     Dense,
@@ -24,6 +25,7 @@ from exporter.convert.graph import (
     Graph,
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     MaxPool,
     Mul,
     Node,
@@ -37,8 +39,10 @@ from exporter.convert.graph import (
     Shape,
     Sigmoid,
     Silu,
+    Slice,
     Softmax,
     Sub,
+    Tanh,
 )
 from models.contract import OUTPUT_NAME
 
@@ -242,13 +246,36 @@ _EMITTERS[Sub] = _binary("subtract")
 _EMITTERS[Mul] = _binary("multiply")
 
 
+def _turned(axis: int, rank: int) -> int:
+    """Where TensorFlow has an axis that is counted in NCHW."""
+    turned: Mapping[int, int] = {0: 0, 1: 3, 2: 1, 3: 2}
+    return turned[axis % rank] if rank == 4 else axis % rank
+
+
 @_emits(Concat)
 def _concat(node: Concat, to: _Emitter) -> Value:
     rank = len(to.shape(node.output))
-    axis = node.axis % rank
-    turned: Mapping[int, int] = {0: 0, 1: 3, 2: 1, 3: 2}
     values = [to.values[name] for name in node.inputs]
-    return to.tf.concat(values, axis=turned[axis] if rank == 4 else axis)
+    return to.tf.concat(values, axis=_turned(node.axis, rank))
+
+
+@_emits(Slice)
+def _slice(node: Slice, to: _Emitter) -> Value:
+    shape = to.shape(node.inputs[0])
+    axis = _turned(node.axis, len(shape))
+    begin, size = [0] * len(shape), [-1] * len(shape)  # -1: all that is left
+    begin[axis] = node.start
+    size[axis] = to.shape(node.output)[node.axis]
+    return to.tf.slice(to.read(node), begin, size)
+
+
+@_emits(ChannelShuffle)
+def _channel_shuffle(node: ChannelShuffle, to: _Emitter) -> Value:
+    """With height and width as one axis, so that no tensor has more than four."""
+    _, channels, height, width = to.shape(node.inputs[0])
+    split = [1, height * width, node.groups, channels // node.groups]
+    x = to.tf.transpose(to.tf.reshape(to.read(node), split), [0, 1, 3, 2])
+    return to.tf.reshape(x, [1, height, width, channels])
 
 
 @_emits(MaxPool)
@@ -300,6 +327,31 @@ def _relu6(node: Relu6, to: _Emitter) -> Value:
 @_emits(Sigmoid)
 def _sigmoid(node: Sigmoid, to: _Emitter) -> Value:
     return to.tf.math.sigmoid(to.read(node))
+
+
+@_emits(Tanh)
+def _tanh(node: Tanh, to: _Emitter) -> Value:
+    return to.tf.math.tanh(to.read(node))
+
+
+@_emits(LocalResponseNorm)
+def _local_response_norm(node: LocalResponseNorm, to: _Emitter) -> Value:
+    """TensorFlow's own does not divide alpha, and its windows are `2 * depth_radius + 1` wide.
+
+    So where the size is even, the sum of squares is a 1x1 convolution.
+    """
+    x, alpha = to.read(node), node.alpha / node.size
+    if node.size % 2:
+        return to.tf.nn.local_response_normalization(
+            x, depth_radius=node.size // 2, bias=node.bias, alpha=alpha, beta=node.beta
+        )
+    channels = to.shape(node.inputs[0])[1]
+    near = np.subtract.outer(np.arange(channels), np.arange(channels))  # [from, to]
+    window = (-near <= (node.size - 1) // 2) & (near <= node.size // 2)
+    sums = to.tf.nn.conv2d(
+        x * x, to.constant(alpha * window[None, None]), strides=1, padding="VALID"
+    )
+    return x * to.tf.pow(sums + np.float32(node.bias), np.float32(-node.beta))
 
 
 @_emits(HardSigmoid)

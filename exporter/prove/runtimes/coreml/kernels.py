@@ -222,6 +222,31 @@ def sigmoid_hard(x: Array, alpha: float, beta: float) -> Array:
     return np.clip(np.float32(alpha) * x + np.float32(beta), 0, 1)
 
 
+def local_response_norm(x: Array, size: int, alpha: float, beta: float, bias: float) -> Array:
+    """x / (bias + alpha / size * sum of x^2 over `size` channels around)^beta.
+
+    alpha is divided by the size of the window and not by the number of channels:
+    coremltools' own conversion of TensorFlow's operator, which does not divide, multiplies
+    alpha by the size, and the numbers that its tests expect of a device say the same.
+
+    Args:
+        x: `[..., C, H, W]`.
+        size: odd, the channels in a window; those beyond the first and last count as 0.
+
+    Raises:
+        ValueError: fewer than three axes, or a size that is not odd.
+    """
+    if x.ndim < 3 or size < 1 or size % 2 == 0:
+        raise ValueError(f"a window of {size} channels over {x.shape}")
+    reach, channels = size // 2, x.shape[-3]
+    squares = x * x
+    total = squares.copy()
+    for step in range(1, min(reach, channels - 1) + 1):
+        total[..., step:, :, :] += squares[..., :-step, :, :]
+        total[..., :-step, :, :] += squares[..., step:, :, :]
+    return x * (np.float32(bias) + np.float32(alpha / size) * total) ** np.float32(-beta)
+
+
 def unpack_bits(
     data: bytes | memoryview, bits: int, count: int, order: Literal["little", "big"]
 ) -> npt.NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from exporter.prove.runtimes.coreml import network_shapes
 from exporter.prove.runtimes.coreml.description import Description, ImageInput
 from exporter.prove.runtimes.coreml.errors import CoreMLFileError
 from exporter.prove.runtimes.coreml.kernels import Array
+from exporter.prove.runtimes.coreml.lifetimes import last_uses
 from exporter.prove.runtimes.coreml.network_layers import LAYERS, ND_SINCE, Compute, Layer
 from exporter.prove.runtimes.coreml.protos import Fields
 
@@ -75,6 +76,7 @@ class Network:
             raise CoreMLFileError("The network is updatable.")
         self._fields.finish()
         self._check_names()
+        self._last_use = last_uses(self._steps, {self._output})
         self.shape: tuple[int, ...] = ()
 
     def run(self, planes: Array) -> Array:
@@ -83,6 +85,8 @@ class Network:
         values = {self._image.name: start if self._rank == 4 else start[None]}
         for step in self._steps:
             values[step.output] = step.run(values)
+            for name in self._last_use.get(step.output, ()):
+                del values[name]
         self.shape = values[self._output].shape
         return values[self._output].reshape(-1)
 

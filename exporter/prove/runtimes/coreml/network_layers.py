@@ -153,7 +153,7 @@ def _pooling(it: Layer) -> Compute:
 def _inner_product(it: Layer) -> Compute:
     it.want(1)
     inputs, outputs = it.fields.take("inputChannels"), it.fields.take("outputChannels")
-    transposed = np.ascontiguousarray(it.weights("weights", outputs, inputs).T)
+    transposed = it.weights("weights", outputs, inputs).T
     bias = it.weights("bias", outputs) if it.fields.take("hasBias") else np.float32(0)
 
     def compute(x: Array) -> Array:
@@ -173,7 +173,7 @@ def _batched_matmul(it: Layer) -> Compute:
     if it.inputs == 1:
         rows = fields.take("weightMatrixFirstDimension")
         columns = fields.take("weightMatrixSecondDimension")
-        weight = np.ascontiguousarray(it.weights("weights", columns, rows).T)
+        weight = it.weights("weights", columns, rows).T
         bias = it.weights("bias", columns) if fields.take("hasBias") else np.float32(0)
         if turn_a or turn_b:
             raise it.error("it transposes and has its own weights")
@@ -311,6 +311,17 @@ def _softmax_nd(it: Layer) -> Compute:
     it.want(1)
     axis = it.fields.take("axis")
     return lambda x: kernels.softmax(x, axis)
+
+
+@layer("lrn")
+def _local_response_norm(it: Layer) -> Compute:
+    """What `NeuralNetwork.proto` calls C in alpha / C is `localSize`; see the kernel."""
+    it.want(1)
+    alpha, beta, k = (it.fields.take(name) for name in ("alpha", "beta", "k"))
+    size = it.fields.take("localSize")
+    if size % 2 == 0:
+        raise it.error(f"a window of {size} channels; odd ones are known")
+    return lambda x: kernels.local_response_norm(x, size, alpha, beta, k)
 
 
 @layer("tanh", since=ND_SINCE)

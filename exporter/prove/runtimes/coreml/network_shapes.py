@@ -44,6 +44,24 @@ def _concat_nd(it: Layer) -> Compute:
     return lambda *values: np.concatenate(values, axis=axis)
 
 
+@layer("slice")
+def _slice(it: Layer) -> Compute:
+    """`startIndex <= index < endIndex`; -1 is the last index and not the end."""
+    it.want(1)
+    start, stop = it.fields.take("startIndex"), it.fields.take("endIndex")
+    stride, place = it.fields.take("stride"), it.fields.take("axis")
+    if not 0 <= start < stop or stride < 1:
+        raise it.error(f"it takes {start} to {stop} by steps of {stride}")
+
+    def compute(x: Array) -> Array:
+        axis = x.ndim - 3 + place
+        if axis < 0 or stop > x.shape[axis]:
+            raise ValueError(f"up to {stop} along axis {place - 3} of {x.shape}")
+        return x[(slice(None),) * axis + (slice(start, stop, stride),)]
+
+    return compute
+
+
 @layer("flatten")
 def _flatten(it: Layer) -> Compute:
     it.want(1)

@@ -181,6 +181,15 @@ class Operation:
             return default
         return bool(self.array(name, "bool").value)
 
+    def flags(self, name: str, length: int) -> tuple[bool, ...]:
+        """A constant bool vector; all False if left out."""
+        if not self.has(name):
+            return (False,) * length
+        found = self.array(name, "bool")
+        if found.type.shape != (length,):
+            raise self.error(f"its {name!r} is {found.type}, length {length} is expected")
+        return tuple(bool(value) for value in found.value)
+
     def text(self, name: str, default: Any = _MISSING) -> str:
         found = self.constant(name)
         if found is None and default is not _MISSING:

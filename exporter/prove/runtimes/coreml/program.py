@@ -22,6 +22,7 @@ from exporter.prove.runtimes.coreml import program_constexpr, program_ops, progr
 from exporter.prove.runtimes.coreml.description import Description
 from exporter.prove.runtimes.coreml.errors import CoreMLFileError
 from exporter.prove.runtimes.coreml.kernels import Array
+from exporter.prove.runtimes.coreml.lifetimes import last_uses
 from exporter.prove.runtimes.coreml.operation import (
     HANDLERS,
     Compute,
@@ -58,6 +59,7 @@ _SELECTING = frozenset(  # they give values that they were given, so there is no
         "squeeze",
         "expand_dims",
         "transpose",
+        "slice_by_index",
         "pad",
         "identity",
         "classify",
@@ -240,7 +242,9 @@ class Program:
                 "what is not used means that something else is used in its place",
             )
         self._storage.finish()
-        self._last_use = _last_uses(self._steps, set(self._constants) | outputs)
+        operands = {name for step in self._steps for name in step.inputs}
+        self._constants = {n: c for n, c in self._constants.items() if n in operands}
+        self._last_use = last_uses(self._steps, set(self._constants) | outputs)
 
 
 def _main_block(spec: Any) -> tuple[Any, int]:
@@ -306,16 +310,3 @@ def _check_classify_types(op: Operation, outputs: Any) -> None:
     value = read_type(kind.dictionaryType.valueType, "The dictionary's value")
     if key.dtype != "string" or value.dtype not in ("float32", "float64"):
         raise op.error(f"its probabilities are declared from {key} to {value}")
-
-
-def _last_uses(steps: list[_Step], keep: set[str]) -> dict[str, list[str]]:
-    """By a step's output, the tensors that no later step reads."""
-    last: dict[str, str] = {}
-    for step in steps:
-        for name in step.inputs:
-            last[name] = step.output
-    freed: dict[str, list[str]] = {}
-    for name, output in last.items():
-        if name not in keep:
-            freed.setdefault(output, []).append(name)
-    return freed

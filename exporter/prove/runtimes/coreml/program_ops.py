@@ -78,7 +78,7 @@ def _uneven(edges: Edges) -> bool:
 
 _BINARY: dict[str, Any] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "real_div": np.divide,
-    "maximum": np.maximum, "minimum": np.minimum,
+    "maximum": np.maximum, "minimum": np.minimum, "pow": np.power,
 }  # fmt: skip
 
 
@@ -128,6 +128,16 @@ def _softmax(op: Operation) -> Compute:
     return lambda x: kernels.softmax(x, axis)
 
 
+@handles("local_response_norm")
+def _local_response_norm(op: Operation) -> Compute:
+    x = op.tensor("x")
+    size = op.integer("size")
+    alpha, beta, k = op.number("alpha", 1e-4), op.number("beta", 0.75), op.number("k", 1.0)
+    if len(x.shape) != 4 or size < 1 or size % 2 == 0:
+        raise op.error(f"a window of {size} channels over {x}; odd ones in NCHW are known")
+    return lambda x: kernels.local_response_norm(x, size, alpha, beta, k)
+
+
 @handles("reduce_mean")
 def _reduce_mean(op: Operation) -> Compute:
     op.tensor("x")
@@ -144,7 +154,7 @@ def _linear(op: Operation) -> Compute:
         raise op.error("it lacks its weight")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise op.error(f"bias {bias.shape} for weight {weight.shape}")
-    transposed = np.ascontiguousarray(weight.T)
+    transposed = weight.T  # no copy: those of VGG's first layer would be 0.4 GB
     return lambda x: x @ transposed + (0 if bias is None else bias)
 
 
@@ -209,6 +219,26 @@ def _concat(op: Operation) -> Compute:
         return stacked.reshape(shape)
 
     return compute
+
+
+@handles("slice_by_index")
+def _slice_by_index(op: Operation) -> Compute:
+    """Along each axis from `begin` to `end`, or from the start or to the end where masked."""
+    x = op.tensor("x")
+    rank = len(x.shape)
+    begin, end = op.integers("begin", length=rank), op.integers("end", length=rank)
+    strides = op.integers("stride", (1,) * rank, rank)
+    masked = {name: op.flags(name, rank) for name in ("begin_mask", "end_mask", "squeeze_mask")}
+    if any(masked["squeeze_mask"]) or min(strides) < 1:
+        raise op.error("it drops axes or goes backwards")
+    parts = []
+    for axis, length in enumerate(x.shape):
+        start = 0 if masked["begin_mask"][axis] else begin[axis]
+        stop = length if masked["end_mask"][axis] else end[axis]
+        if not 0 <= start < stop <= length:
+            raise op.error(f"it takes {start} to {stop} of {x} along axis {axis}")
+        parts.append(slice(start, stop, strides[axis]))
+    return lambda x: x[tuple(parts)]
 
 
 @handles("pad")

@@ -114,9 +114,10 @@ class Storage:
         return Constant(declared, _immediate(message.immediateValue.tensor, declared, where))
 
     def finish(self) -> None:
-        """Raise when a weight file holds something that the program never read."""
+        """Let go of the weight files; raise when one holds what the program never read."""
         for file in self._files.values():
             file.finish()
+        self._files.clear()
 
     def _strings(self, message: Any, where: str) -> Constant:
         listed = message.type.listType
@@ -192,4 +193,5 @@ def _from_bytes(
         raise CoreMLFileError(
             f"{where} is declared {declared}, its {len(data)} bytes do not fit.", str(error)
         ) from error
-    return values.reshape(declared.shape).astype(np.float32 if dtype in FLOATS else dtype)
+    held = np.dtype(np.float32 if dtype in FLOATS else dtype)
+    return values.reshape(declared.shape).astype(held, copy=False)
