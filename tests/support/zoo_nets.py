@@ -137,20 +137,31 @@ def decided_checkpoint(
     Raises:
         ZooError: unknown architecture or option, or a value out of range.
     """
+    entry = zoo.get(name)
+    net, contract = decided(entry, classes, seed, **options)
+    size = contract.preprocessing.height
+    settled = entry.settle({**options, "input_size": size})
+    return Checkpoint(name, settled, net.state_dict(), contract)
+
+
+def decided(
+    entry: zoo.Architecture, classes: int = len(KINDS), seed: int = 0, **options: int | float
+) -> tuple[nn.Module, Contract]:
+    """`decided_checkpoint` of an entry that need not be in the registry: the network in eval
+    mode and its contract."""
     import torch
 
-    entry = zoo.get(name)
     size = entry.options["input_size"]
     options.setdefault("input_size", int(min(max(SMALL, size.smallest), size.largest)))
     settled = entry.settle(options)
     with torch.random.fork_rng(devices=[]), one_thread():
-        torch.manual_seed(zlib.crc32(name.encode()) + seed)
+        torch.manual_seed(zlib.crc32(entry.name.encode()) + seed)
         net = entry.create(classes, settled).eval()
         _roughen(net)
         given, _ = drawings(_CALIBRATED_ON, int(settled["input_size"]), 91, classes)
         _calibrate(net, entry, normalized(entry, given))
         _fit_head(net, entry, int(settled["input_size"]), classes)
-    return Checkpoint(name, settled, net.state_dict(), _contract(entry, settled, classes))
+    return net, _contract(entry, settled, classes)
 
 
 def normalized(entry: zoo.Architecture, pixels: Pixels) -> torch.Tensor:

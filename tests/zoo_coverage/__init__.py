@@ -1,0 +1,1 @@
+"""What goes through: every architecture of the zoo, and ONNX files that people bring."""
