@@ -14,6 +14,7 @@ from exporter.convert.graph import (
     Add,
     AveragePool,
     BatchNorm,
+    ChannelShuffle,
     Concat,
     Conv,
     Dense,
@@ -23,6 +24,7 @@ from exporter.convert.graph import (
     GraphInput,
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     MaxPool,
     Mul,
     Node,
@@ -33,8 +35,10 @@ from exporter.convert.graph import (
     Reshape,
     Sigmoid,
     Silu,
+    Slice,
     Softmax,
     Sub,
+    Tanh,
 )
 from models.contract import Contract, Label, Preprocessing
 
@@ -262,11 +266,76 @@ def flattened_channels_last(s: Sketch) -> None:
     s.add(Reshape, channels_last=True)
 
 
+ZOO_CASES: dict[str, Case] = {}  # what networks besides MobileNetV2 need, for the file writers
+
+
+def _zoo_case(name: str, kind: type[Node], channels: int = 6, **options: Any) -> None:
+    def draw(s: Sketch) -> None:
+        weight = s.numbers(channels, 3, 1, 1, scale=2)
+        s.add(Conv, weight=weight, bias=s.numbers(channels))
+        s.add(kind, **options)
+
+    ZOO_CASES[name] = draw
+
+
+_zoo_case("tanh", Tanh)
+_zoo_case("local_response", LocalResponseNorm, size=5, alpha=0.9, beta=0.6, bias=1.5)
+_zoo_case("local_response_wide", LocalResponseNorm, size=9, alpha=2.0, channels=3)
+_zoo_case("slice_channels", Slice, axis=1, start=1, stop=4)
+_zoo_case("slice_rows", Slice, axis=2, start=2, stop=7)
+_zoo_case("slice_columns", Slice, axis=-1, start=0, stop=6)
+_zoo_case("channel_shuffle", ChannelShuffle, groups=2)
+_zoo_case("channel_shuffle_3", ChannelShuffle, groups=3)
+_zoo_case("max_pool_ceil", MaxPool, kernel=(3, 3), strides=(2, 2), padding=(0, 0, 1, 1))
+_zoo_case("average_pool_ceil", AveragePool, kernel=(3, 3), strides=(2, 2), padding=(1, 1, 2, 2))
+
+
+def _conv_grouped_wide(s: Sketch) -> None:
+    s.conv(16, 3)
+    s.conv(24, 16, 3, 3, groups=8, padding=(1, 1, 1, 1), strides=(2, 2), fused=Fused.RELU)
+
+
+def _slice_features(s: Sketch) -> None:
+    s.conv(7, 3)
+    s.add(GlobalAveragePool, keep_dims=False)
+    s.add(Slice, axis=1, start=2, stop=6)
+
+
+def _shuffle_unit(s: Sketch) -> None:
+    """Halves of the channels, one of them convolved, joined again and shuffled."""
+    whole = s.conv(8, 3)
+    left = s.add(Slice, whole, axis=1, start=0, stop=4)
+    s.add(Slice, whole, axis=1, start=4, stop=8)
+    right = s.conv(4, 4, 3, 3, padding=(1, 1, 1, 1), groups=4)
+    s.add(Concat, left, right)
+    s.add(ChannelShuffle, groups=2)
+
+
+def _excite_swish(s: Sketch) -> None:
+    x = s.conv(4, 3)
+    x = s.add(Silu)
+    s.add(GlobalAveragePool)
+    s.conv(2, 4)
+    s.add(Silu)
+    s.conv(4, 2)
+    s.add(Sigmoid)
+    s.add(Mul, s.last, x)
+    s.add(HardSwish)
+
+
+ZOO_CASES |= {
+    "conv_grouped_wide": _conv_grouped_wide,
+    "slice_features": _slice_features,
+    "shuffle_unit": _shuffle_unit,
+    "excite_swish": _excite_swish,
+}
+
+
 def make(name: str, height: int = 9, width: int = 11) -> Sketch:
     """A case behind the usual normalization, ready for `graph()` or `classify()`."""
     sketch = Sketch(height, width)
     sketch.normalize()
-    CASES[name](sketch)
+    (CASES | ZOO_CASES)[name](sketch)
     return sketch
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from target_graphs import CASES, Sketch, make, small_contract, some_pixels
+from target_graphs import CASES, ZOO_CASES, Sketch, make, small_contract, some_pixels
 
 from exporter.convert import graph as graph_module
 from exporter.convert.evaluate import Evaluator
@@ -61,7 +61,7 @@ def test_every_node_kind_is_there() -> None:
 
 
 @pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *ZOO_CASES])
 def test_node_equals_onnxruntime(name: str, kind: str, tmp_path: Path) -> None:
     file, precision, tolerance = FILES[kind]
     graph = make(name).classify()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from target_graphs import CASES, Sketch, make, some_pixels
+from target_graphs import CASES, ZOO_CASES, Sketch, make, some_pixels
 
 from exporter.convert import graph as graph_module
 from exporter.convert.evaluate import Evaluator
@@ -38,7 +38,7 @@ def test_every_node_kind_is_there() -> None:
 
 
 @pytest.mark.parametrize("size", [(9, 11), (12, 8)], ids=["odd", "even"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *ZOO_CASES])
 def test_node_equals_onnxruntime(name: str, size: tuple[int, int]) -> None:
     if size == (12, 8) and name in ("subtract_constant", "multiply_columns"):
         pytest.skip("the constant has the other size")

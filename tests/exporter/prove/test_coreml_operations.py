@@ -137,6 +137,36 @@ CASES: dict[str, Case] = {
     ),
     "silu": (lambda x, mb: mb.silu(x=x), lambda x, f: f.silu(x)),
     "tanh": (lambda x, mb: mb.tanh(x=x), lambda x, f: x.tanh()),
+    "local_response_norm": (
+        lambda x, mb: mb.local_response_norm(
+            x=mb.conv(x=x, weight=P1, pad_type="valid"), size=5, alpha=0.7, beta=0.6, k=1.5),
+        lambda x, f: f.local_response_norm(f.conv2d(x, t(P1)), 5, 0.7, 0.6, 1.5),
+    ),
+    "local_response_norm_wider_than_the_channels": (
+        lambda x, mb: mb.local_response_norm(x=x, size=7, alpha=2.0),
+        lambda x, f: f.local_response_norm(x, 7, 2.0),
+    ),
+    "slice_channels": (
+        lambda x, mb: mb.slice_by_index(x=x, begin=[0, 1, 0, 0], end=[0, 3, 0, 0],
+                                        begin_mask=[True, False, True, True],
+                                        end_mask=[True, False, True, True]),
+        lambda x, f: x[:, 1:3],
+    ),
+    "slice_rows_by_steps": (
+        lambda x, mb: mb.slice_by_index(x=x, begin=[0, 0, 2, 0], end=[1, 3, 11, 10],
+                                        stride=[1, 1, 3, 1]),
+        lambda x, f: x[:, :, 2:11:3],
+    ),
+    "slice_columns": (
+        lambda x, mb: mb.slice_by_index(x=x, begin=[0, 0, 0, 4], end=[1, 3, 13, 9]),
+        lambda x, f: x[..., 4:9],
+    ),
+    "shuffle": (
+        lambda x, mb: mb.reshape(x=mb.transpose(x=mb.reshape(
+            x=mb.conv(x=x, weight=P1, pad_type="valid"), shape=[1, 2, 4, 130]),
+            perm=[0, 2, 1, 3]), shape=[1, 8, 13, 10]),
+        lambda x, f: f.channel_shuffle(f.conv2d(x, t(P1)), 2),
+    ),
     "arithmetic": (
         lambda x, mb: mb.sub(x=mb.real_div(x=mb.add(x=x, y=mb.relu(x=x)), y=CHANNELS), y=1.5),
         lambda x, f: (x + x.relu()) / t(CHANNELS) - 1.5,

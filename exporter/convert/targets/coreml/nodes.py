@@ -132,8 +132,6 @@ def _slice(node: Slice, to: Emitter, name: str) -> Var:
     x, shape = to.read(node.inputs[0]), to.graph.shapes[node.inputs[0]]
     axis = node.axis % len(shape)
     stop = min(node.stop, shape[axis])
-    if (node.start, stop) == (0, shape[axis]):
-        return to.mb.identity(x=x, name=name)
     whole = [i != axis for i in range(len(shape))]
     return to.mb.slice_by_index(
         x=x,
@@ -236,38 +234,15 @@ def _softmax(node: Softmax, to: Emitter, name: str) -> Var:
 
 @_emits(LocalResponseNorm)
 def _local_response_norm(node: LocalResponseNorm, to: Emitter, name: str) -> Var:
-    """`local_response_norm`, whose alpha is divided by the size as the node's is.
-
-    Where a window of an even size lies is not documented, so that one is written as other
-    operators: with s = sqrt(alpha / size), `x * (bias + sum of (s * x)^2)^-beta`, the sum
-    as a 1x1 convolution. The factor s comes before the square, which would else be beyond
-    float16 from x = 256 on.
-    """
-    x = to.read(node.inputs[0])
-    if node.size % 2:
-        return to.mb.local_response_norm(
-            x=x,
-            size=node.size,
-            alpha=to.number(node.alpha),
-            beta=to.number(node.beta),
-            k=to.number(node.bias),
-            name=name,
-        )
-    factor = to.number((node.alpha / node.size) ** 0.5)
-    scaled = to.mb.mul(x=x, y=factor, name=to.unique(f"{name}_scaled"))
-    squares = to.mb.mul(x=scaled, y=scaled, name=to.unique(f"{name}_squares"))
-    channels = to.graph.shapes[node.inputs[0]][1]
-    near = np.subtract.outer(np.arange(channels), np.arange(channels))  # [to, from]
-    window = (near <= (node.size - 1) // 2) & (-near <= node.size // 2)
-    base = to.mb.conv(
-        x=squares,
-        weight=to.array(window[:, :, None, None], "a window of ones"),
-        bias=to.array(np.full(channels, node.bias), f"the bias of {node.name}"),
-        pad_type="valid",
-        name=to.unique(f"{name}_base"),
+    """`local_response_norm`, whose alpha is divided by the size as the node's is."""
+    return to.mb.local_response_norm(
+        x=to.read(node.inputs[0]),
+        size=node.size,
+        alpha=to.number(node.alpha),
+        beta=to.number(node.beta),
+        k=to.number(node.bias),
+        name=name,
     )
-    power = to.mb.pow(x=base, y=to.number(-node.beta), name=to.unique(f"{name}_power"))
-    return to.mb.mul(x=x, y=power, name=name)
 
 
 @_emits(Reshape)

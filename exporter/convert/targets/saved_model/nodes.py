@@ -336,22 +336,14 @@ def _tanh(node: Tanh, to: _Emitter) -> Value:
 
 @_emits(LocalResponseNorm)
 def _local_response_norm(node: LocalResponseNorm, to: _Emitter) -> Value:
-    """TensorFlow's own does not divide alpha, and its windows are `2 * depth_radius + 1` wide.
-
-    So where the size is even, the sum of squares is a 1x1 convolution.
-    """
-    x, alpha = to.read(node), node.alpha / node.size
-    if node.size % 2:
-        return to.tf.nn.local_response_normalization(
-            x, depth_radius=node.size // 2, bias=node.bias, alpha=alpha, beta=node.beta
-        )
-    channels = to.shape(node.inputs[0])[1]
-    near = np.subtract.outer(np.arange(channels), np.arange(channels))  # [from, to]
-    window = (-near <= (node.size - 1) // 2) & (near <= node.size // 2)
-    sums = to.tf.nn.conv2d(
-        x * x, to.constant(alpha * window[None, None]), strides=1, padding="VALID"
+    """TensorFlow's does not divide alpha, and its windows are `2 * depth_radius + 1` wide."""
+    return to.tf.nn.local_response_normalization(
+        to.read(node),
+        depth_radius=node.size // 2,
+        bias=node.bias,
+        alpha=node.alpha / node.size,
+        beta=node.beta,
     )
-    return x * to.tf.pow(sums + np.float32(node.bias), np.float32(-node.beta))
 
 
 @_emits(HardSigmoid)

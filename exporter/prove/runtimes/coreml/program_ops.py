@@ -78,7 +78,7 @@ def _uneven(edges: Edges) -> bool:
 
 _BINARY: dict[str, Any] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "real_div": np.divide,
-    "maximum": np.maximum, "minimum": np.minimum, "pow": np.power,
+    "maximum": np.maximum, "minimum": np.minimum,
 }  # fmt: skip
 
 
