@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporter.convert.graph import (
     Add,
@@ -45,6 +45,7 @@ from exporter.convert.graph import (
     Sub,
     Tanh,
 )
+from exporter.convert.held_weights import Weights, initializer, open_model
 
 _OPSET = 17
 Emit = Callable[[Any, "_Writer"], object]
@@ -62,12 +63,13 @@ def _emits(kind: type[Node]) -> Callable[[Emit], Emit]:
 class _Writer:
     """Collects ONNX nodes and initializers."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: Weights | None = None) -> None:
+        self._held = held
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: Any = np.float32) -> str:
-        self.initializers.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        self.initializers.append(initializer(name, np.asarray(value, dtype), self._held))
         return name
 
     def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
@@ -255,11 +257,8 @@ class Evaluator:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            to_onnx_model(graph, self.outputs).SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-        )
+        held: Weights = {}
+        self._session = open_model(to_onnx_model(graph, self.outputs, held), options, held)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """One image, uint8 `[H, W, 3]`, to the asked tensors (float32, NCHW) by name."""
@@ -288,9 +287,15 @@ def run_session(
     return results
 
 
-def to_onnx_model(graph: Graph, outputs: Sequence[str]) -> onnx.ModelProto:
-    """The graph as a float32 ONNX model from dequantized NCHW pixels to `outputs`."""
-    writer = _Writer()
+def to_onnx_model(
+    graph: Graph, outputs: Sequence[str], held: Weights | None = None
+) -> onnx.ModelProto:
+    """The graph as a float32 ONNX model from dequantized NCHW pixels to `outputs`.
+
+    Args:
+        held: where large weights are put, for `open_model`; None puts them into the model.
+    """
+    writer = _Writer(held)
     for name, value in graph.constants.items():
         writer.constant(name, value)
     for node in graph.nodes:

@@ -25,6 +25,7 @@ from onnx import helper, numpy_helper
 
 from exporter.convert.evaluate import run_session, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Graph, Node
+from exporter.convert.held_weights import Weights, open_model
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.rounding.weights import dequantize_weights
 
@@ -77,21 +78,25 @@ class Simulator:
     ) -> None:
         self.outputs = tuple(outputs if outputs is not None else (graph.output,))
         self._input = graph.input
-        model = to_onnx_model(dequantized_graph(graph, plan), self.outputs)
+        held: Weights = {}
+        model = to_onnx_model(dequantized_graph(graph, plan), self.outputs, held)
         insert_rounding(model, plan, {graph.input.name}, graph)
-        self._session = open_session(model, threads)
+        self._session = open_session(model, threads, held=held)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """One image, uint8 `[H, W, 3]`, to the asked tensors (float32, NCHW) by name."""
         return run_session(self._session, self._input, pixels, self.outputs)
 
 
-def open_session(model: onnx.ModelProto, threads: int = 0, optimized: bool = True) -> Any:
+def open_session(
+    model: onnx.ModelProto, threads: int = 0, optimized: bool = True, held: Weights | None = None
+) -> Any:
     """An onnxruntime session in which the rounding steps stay what they are.
 
     Args:
         threads: onnxruntime's intra-op threads; 0 lets it choose.
         optimized: whether nodes may be rewritten where float32 rounding may differ.
+        held: the weights that the model does not hold itself.
     """
     import onnxruntime
 
@@ -104,9 +109,7 @@ def open_session(model: onnx.ModelProto, threads: int = 0, optimized: bool = Tru
     levels = onnxruntime.GraphOptimizationLevel
     level = levels.ORT_ENABLE_BASIC if optimized else levels.ORT_DISABLE_ALL
     options.graph_optimization_level = level
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return open_model(model, options, held)
 
 
 def insert_rounding(

@@ -28,6 +28,7 @@ from onnx import TensorProto, helper
 
 from exporter.convert.evaluate import to_feed, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Graph, Node
+from exporter.convert.held_weights import Weights
 from exporter.convert.quantize.groups import Group, quantized_nodes
 from exporter.convert.quantize.plan import Affine
 from exporter.convert.quantize.ranges.observe import Observation
@@ -144,7 +145,9 @@ class _Late:
         kept = [node.output for node in nodes[self.cut :]]
         before = self._read(self.cut, made={graph.input.name, *(n.output for n in nodes)} - {*kept})
         wanted = [name for name in (*before, *kept) if name != graph.input.name]
-        session = open_session(self._model(0, [graph.input.name], wanted))
+        held: Weights = {}
+        model = self._model(0, [graph.input.name], wanted, held)
+        session = open_session(model, held=held)
         self._tensors: Feed = {graph.input.name: np.concatenate(
             [to_feed(graph.input, image) for image in images]
         )}  # fmt: skip
@@ -169,10 +172,11 @@ class _Late:
         """
         made = {node.output for node in self._nodes[start:]}
         live = self._read(start, set(self._tensors) - made)
-        model = self._model(start, live, [self._graph.logits])
+        held: Weights = {}
+        model = self._model(start, live, [self._graph.logits], held)
         leaders = {name: str(i) for i, group in enumerate(groups) for name in group.tensors}
         _round(model, leaders, len(groups))
-        session = open_session(model)
+        session = open_session(model, held=held)
         feed: Feed = {name: self._tensors[name] for name in live}
 
         def errors(scales: Sequence[Affine]) -> Halves:
@@ -190,7 +194,9 @@ class _Late:
         read = [name for node in self._nodes[start:] for name in node.inputs]
         return [name for name in dict.fromkeys(read) if name in made]
 
-    def _model(self, start: int, live: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
+    def _model(
+        self, start: int, live: Sequence[str], outputs: Sequence[str], held: Weights
+    ) -> onnx.ModelProto:
         graph = self._graph
         part: Any = SimpleNamespace(
             constants=graph.constants,
@@ -198,7 +204,7 @@ class _Late:
             shapes=graph.shapes,
             input=graph.input,
         )
-        model = to_onnx_model(part, outputs)
+        model = to_onnx_model(part, outputs, held)
         del model.graph.input[:]
         for name in live:
             shape = ["images", *graph.shapes[name][1:]]

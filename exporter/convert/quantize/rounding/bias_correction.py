@@ -32,6 +32,7 @@ from onnx import helper, numpy_helper
 
 from exporter.convert.evaluate import to_feed, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Fused, Graph
+from exporter.convert.held_weights import Weights
 from exporter.convert.quantize.plan import QuantizationPlan, QuantizedWeights
 from exporter.convert.quantize.rounding.weights import BIAS_LIMIT
 from exporter.convert.quantize.simulate import dequantized_graph, insert_rounding, open_session
@@ -58,7 +59,9 @@ def correct_biases(
     layers = [n for n in graph.nodes if isinstance(n, Conv | Dense) and n.name in plan.weights]
     if not layers or not images:
         return plan
-    session = open_session(_side_by_side(graph, plan, layers, len(images)))
+    held: Weights = {}
+    model = _side_by_side(graph, plan, layers, len(images), held)
+    session = open_session(model, held=held)
     feed = np.concatenate([to_feed(graph.input, image) for image in images])
     found = session.run([_shift(node) for node in layers], {graph.input.name: feed})
     weights = dict(plan.weights)
@@ -92,12 +95,18 @@ def _shift(node: Conv | Dense) -> str:
 
 
 def _side_by_side(
-    graph: Graph, plan: QuantizationPlan, layers: Sequence[Conv | Dense], images: int
+    graph: Graph,
+    plan: QuantizationPlan,
+    layers: Sequence[Conv | Dense],
+    images: int,
+    held: Weights,
 ) -> onnx.ModelProto:
     """One model that gives the shift of each layer, `[1, C, 1, 1]` or `[1, out]`."""
     pixels = graph.input.name
-    reference = _prefixed(to_onnx_model(graph, [graph.logits]), keep=pixels)
-    model = to_onnx_model(dequantized_graph(graph, plan), [graph.logits])
+    apart: Weights = {}
+    reference = _prefixed(to_onnx_model(graph, [graph.logits], apart), keep=pixels)
+    held.update({_FLOAT + name: value for name, value in apart.items()})
+    model = to_onnx_model(dequantized_graph(graph, plan), [graph.logits], held)
     body = model.graph
     # in step with each other, so that few tensors of either side are alive at a time
     pairs = zip(reference.graph.node, body.node, strict=True)
