@@ -3,8 +3,8 @@
 Both files carry the graph's names. Between them lie:
 
 * equalization: the int8 tensor is the float one times a scale a channel;
-* operators that only the writer of one file added (QUANTIZE, PAD, RESHAPE): their result is
-  known from their input's;
+* operators that only the writer of one file added (QUANTIZE, PAD, RESHAPE, TRANSPOSE): their
+  result is known from their input's;
 * the pixels: int8 files take the normalization into the first weights, so that the tensors
   before these hold bare pixels, exactly, and have no counterpart.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from exporter.diagnose.probes import Floats, FloatTensors
 from exporter.diagnose.tflite_file import Operator, TfliteFile
 
-MOVERS = ("QUANTIZE", "DEQUANTIZE", "PAD", "RESHAPE")  # they change no value
+MOVERS = ("QUANTIZE", "DEQUANTIZE", "PAD", "RESHAPE", "TRANSPOSE")  # they change no value
 _LAST = (*MOVERS, "SOFTMAX", "LOGISTIC")
 Scales = Mapping[str, npt.NDArray[np.float32]]
 
@@ -78,6 +78,10 @@ class Counterparts:
                 values = np.pad(values, [(int(a), int(b)) for a, b in pads])
             elif step.kind == "RESHAPE":
                 values = values.reshape(tensor.shape)
+            elif step.kind == "TRANSPOSE":
+                order = self._file.tensors[step.inputs[1]].constant
+                assert order is not None
+                values = values.transpose([int(axis) for axis in order])
         return values
 
     def scale(self, index: int) -> npt.NDArray[np.float32] | None:

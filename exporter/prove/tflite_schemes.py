@@ -17,17 +17,60 @@ from exporter.prove.tflite_structure import WEIGHTED, Operator, Tensor, weighted
 Rule = Callable[[tuple[Operator, ...]], Iterator[str]]
 _ENDINGS = ("SOFTMAX", "LOGISTIC")  # float32 in every file: the contract's activation
 _BETWEEN = ("QUANTIZE", "DEQUANTIZE")
+_FLOAT_ONLY = ("LOCAL_RESPONSE_NORMALIZATION",)  # no runtime has them in int8
+_SWAP_LAST = (0, 2, 1)
 _INT8_BODY = {"INT8", "INT32"}
 
 
 def faults(operators: tuple[Operator, ...], row: Format) -> list[str]:
     """What breaks the rules of a format; empty for a sound file."""
-    found = [
-        f"a TRANSPOSE makes {operator.outputs[0].name}"
-        for operator in operators
-        if operator.kind == "TRANSPOSE"
-    ]
-    return found + list(_RULES[row.key](operators))
+    return [*_stray_transposes(operators), *_RULES[row.key](operators)]
+
+
+def _stray_transposes(operators: tuple[Operator, ...]) -> Iterator[str]:
+    """A TRANSPOSE that is no channel shuffle: it turns one layout of pictures into another.
+
+    A shuffle is [1, H, W, C] -> RESHAPE [H * W, g, C / g] -> TRANSPOSE (0, 2, 1) -> RESHAPE
+    back: no value leaves its pixel.
+    """
+    producers, readers = _wires(operators)
+    for operator in operators:
+        if operator.kind != "TRANSPOSE":
+            continue
+        made = operator.outputs[0]
+        before = producers.get(operator.inputs[0].name)
+        after = readers.get(made.name, [])
+        reshaped = [one for one in (before, *after) if one is not None and one.kind == "RESHAPE"]
+        shuffles = (
+            len(operator.inputs) == 2
+            and operator.inputs[1].values == _SWAP_LAST
+            and before is not None
+            and len(after) == 1
+            and len(reshaped) == 2
+            and _is_pixelwise(before.inputs[0].shape, operator.inputs[0].shape)
+            and before.inputs[0].shape == after[0].outputs[0].shape
+        )
+        if not shuffles:
+            yield f"a TRANSPOSE makes {made.name}"
+
+
+def _is_pixelwise(picture: tuple[int, ...], grouped: tuple[int, ...]) -> bool:
+    """Whether a reshape from `[1, H, W, C]` has one row a pixel: `[H * W, g, C / g]`."""
+    if len(picture) != 4 or len(grouped) != 3:
+        return False
+    return grouped[0] == int(np.prod(picture[:3])) and grouped[1] * grouped[2] == picture[3]
+
+
+def _wires(
+    operators: tuple[Operator, ...],
+) -> tuple[Mapping[str, Operator], Mapping[str, list[Operator]]]:
+    """Who makes each tensor and who reads it, by its name."""
+    producers = {tensor.name: one for one in operators for tensor in one.outputs}
+    readers: dict[str, list[Operator]] = {}
+    for one in operators:
+        for tensor in one.inputs:
+            readers.setdefault(tensor.name, []).append(one)
+    return producers, readers
 
 
 def _float32(operators: tuple[Operator, ...]) -> Iterator[str]:
@@ -45,11 +88,17 @@ def _float16(operators: tuple[Operator, ...]) -> Iterator[str]:
 
 
 def _int8(operators: tuple[Operator, ...]) -> Iterator[str]:
-    exits = [operator for operator in operators if operator.kind == "DEQUANTIZE"]
+    yield from _float_islands(operators)
+    islands = {one.inputs[0].name for one in operators if one.kind in _FLOAT_ONLY}
+    exits = [
+        operator
+        for operator in operators
+        if operator.kind == "DEQUANTIZE" and operator.outputs[0].name not in islands
+    ]
     if len(exits) != 1:
         yield f"{len(exits)} DEQUANTIZE operators; one is expected, after the logits"
     for operator in operators:
-        if operator.kind in (*_BETWEEN, *_ENDINGS):
+        if operator.kind in (*_BETWEEN, *_ENDINGS, *_FLOAT_ONLY):
             continue
         for tensor in (*operator.inputs, *operator.outputs):
             if tensor.type not in _INT8_BODY:
@@ -58,6 +107,19 @@ def _int8(operators: tuple[Operator, ...]) -> Iterator[str]:
         yield f"the file ends in {operators[-1].kind}"
     for operator, weight in weighted(operators):
         yield from _int8_layer(operator, weight)
+
+
+def _float_islands(operators: tuple[Operator, ...]) -> Iterator[str]:
+    """What only exists in float stands between a DEQUANTIZE and a QUANTIZE of its own."""
+    producers, readers = _wires(operators)
+    for operator in operators:
+        if operator.kind not in _FLOAT_ONLY:
+            continue
+        before = producers.get(operator.inputs[0].name)
+        after = readers.get(operator.outputs[0].name, [])
+        kinds = [one.kind for one in after]
+        if before is None or before.kind != "DEQUANTIZE" or set(kinds) != {"QUANTIZE"}:
+            yield f"{operator.kind} is not between DEQUANTIZE and QUANTIZE"
 
 
 def _mixed(operators: tuple[Operator, ...]) -> Iterator[str]:

@@ -18,11 +18,15 @@ from exporter.prove.runtimes.errors import ArtifactError, damaged
 
 # Operators with weights: which input holds them, along which axis the output channels lie.
 WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+_SHORT = 32  # bytes of a constant whose numbers are read
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: type name, shape, scales and zero points, and whether it is a constant."""
+    """One tensor: type name, shape, scales and zero points, and whether it is a constant.
+
+    `values` are the numbers of a short int32 constant, such as an order of axes.
+    """
 
     name: str
     type: str
@@ -31,6 +35,7 @@ class Tensor:
     zero_points: tuple[int, ...]
     axis: int
     constant: bool
+    values: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,18 @@ def _tensor(model: Any, tensor: Any, types: dict[int, str]) -> Tensor:
         if quantization.ZeroPointLength():
             zero_points = tuple(np.atleast_1d(quantization.ZeroPointAsNumpy()).tolist())
         axis = quantization.QuantizedDimension()
+    kind = types[tensor.Type()]
+    data = model.Buffers(tensor.Buffer())
+    short = kind == "INT32" and 0 < data.DataLength() <= _SHORT
     return Tensor(
         name=tensor.Name().decode(),
-        type=types[tensor.Type()],
+        type=kind,
         shape=tuple(tensor.ShapeAsNumpy().tolist()) if tensor.ShapeLength() else (),
         scales=scales,
         zero_points=zero_points,
         axis=axis,
-        constant=model.Buffers(tensor.Buffer()).DataLength() > 0,
+        constant=data.DataLength() > 0,
+        values=tuple(data.DataAsNumpy().view(np.int32).tolist()) if short else (),
     )
 
 

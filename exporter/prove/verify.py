@@ -167,7 +167,7 @@ def _inside(bundle: Bundle, row: Format, session: Session) -> Iterator[Finding]:
         except UserError as error:
             problems = [one_line(error)]
         if not problems:
-            yield Finding("operators", row.path, "ok", f"{SOUND[row.key]}, no TRANSPOSE")
+            yield Finding("operators", row.path, "ok", f"{SOUND[row.key]}, no stray TRANSPOSE")
         for problem in problems[:_SHOWN]:
             yield Finding("operators", row.path, "failed", problem, "export the model again")
         if len(problems) > _SHOWN:

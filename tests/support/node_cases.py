@@ -16,11 +16,13 @@ from exporter.convert.graph import (
     Add,
     AveragePool,
     BatchNorm,
+    ChannelShuffle,
     Concat,
     Fused,
     GlobalAveragePool,
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     MaxPool,
     Mul,
     Normalize,
@@ -30,8 +32,10 @@ from exporter.convert.graph import (
     Reshape,
     Sigmoid,
     Silu,
+    Slice,
     Softmax,
     Sub,
+    Tanh,
 )
 from support.tflite_files import Net
 
@@ -178,4 +182,53 @@ OTHERS = [
     Case("ends in Softmax", (6, 5, 4), _ends_in_softmax),
     Case("ends in Sigmoid", (6, 5, 4), _ends_in_sigmoid),
 ]  # fmt: skip
-ALL = CONVOLUTIONS + POOLS + OTHERS
+
+
+def _lrn(channels: int, size: int, **fields: float) -> Case:
+    """Of a ReLU, as AlexNet has it."""
+
+    def build(net: Net) -> None:
+        net.add(LocalResponseNorm, net.add(Relu), size=size, **fields)
+
+    return Case(f"LocalResponseNorm {size} of {channels}", (channels, 5, 3), build, 2.01)
+
+
+def _slice(axis: int, start: int, stop: int) -> Case:
+    def build(net: Net) -> None:
+        net.add(Slice, axis=axis, start=start, stop=stop)
+
+    return Case(f"Slice {axis} {start}:{stop}", (6, 5, 7), build)
+
+
+def _shuffle(channels: int, groups: int) -> Case:
+    name = f"ChannelShuffle {channels} by {groups}"
+    return Case(name, (channels, 5, 3), lambda net: net.add(ChannelShuffle, groups=groups))
+
+
+def _slice_flat(net: Net) -> None:
+    net.add(Slice, net.add(GlobalAveragePool, keep_dims=False), axis=1, start=2, stop=5)
+
+
+def _shuffled_unit(net: Net) -> None:
+    """As in ShuffleNetV2: halves, one convolved, together again and shuffled."""
+    kept = net.add(Slice, axis=1, start=0, stop=3)
+    given = net.add(Slice, "pixels", axis=1, start=3, stop=6)
+    net.add(Concat, kept, net.conv(given, 3, fused=Fused.RELU))
+    net.add(ChannelShuffle, net.nodes[-1].output, groups=2)
+
+
+MOVES = [
+    *(_slice(*each) for each in ((1, 2, 5), (1, 0, 1), (2, 1, 4), (3, 3, 7))),
+    Case("Slice flat", (6, 5, 7), _slice_flat, 2.01),
+    *(_shuffle(*each) for each in ((6, 2), (6, 3), (4, 4), (9, 3))),
+    Case("ShuffleNetV2 unit", (6, 5, 7), _shuffled_unit, 3.01),
+]
+NORMS = [
+    _lrn(7, 5, alpha=0.3, beta=0.75, bias=2.0),
+    _lrn(3, 5, alpha=1.0, beta=0.5),
+    _lrn(6, 1, alpha=0.7, beta=1.0, bias=2.0),
+    Case("Tanh", (4, 5, 3), lambda net: net.add(Tanh), 1.3),
+    Case("Tanh of larger values", (4, 5, 3), lambda net: net.add(
+        Tanh, net.add(Mul, "pixels", net.constant("given", np.full((1,), 3.0)))), 4.01),
+]  # fmt: skip
+ALL = CONVOLUTIONS + POOLS + OTHERS + MOVES + NORMS

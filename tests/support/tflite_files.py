@@ -14,6 +14,7 @@ from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import (
     Add,
     AveragePool,
+    ChannelShuffle,
     Conv,
     Dense,
     Fused,
@@ -25,7 +26,9 @@ from exporter.convert.graph import (
     Pad,
     Reshape,
     Sigmoid,
+    Slice,
     Softmax,
+    Tanh,
 )
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
 from exporter.convert.targets.tflite.writer import to_bytes
@@ -126,10 +129,12 @@ def plan_for(graph: Graph, images: Sequence[np.ndarray]) -> QuantizationPlan:
     activations = {name: affine_of([one[name] for one in found]) for name in names}
     activations[graph.input.name] = Affine(graph.input.scale, graph.input.zero_point - 128)
     for node in graph.nodes:
-        if isinstance(node, MaxPool | AveragePool | Pad | Reshape):
+        if isinstance(node, MaxPool | AveragePool | Pad | Reshape | Slice | ChannelShuffle):
             activations[node.output] = activations[node.inputs[0]]
         elif isinstance(node, Sigmoid) and node.output not in tail:
             activations[node.output] = Affine(1 / 256, -128)
+        elif isinstance(node, Tanh):
+            activations[node.output] = Affine(1 / 128, 0)
     weights = {
         node.name: quantize_weights(node, activations[node.inputs[0]].scale)
         for node in graph.nodes

@@ -1,9 +1,10 @@
 """Which tensors share one scale, and which have theirs given.
 
-TFLite's CONCATENATION, MAX_POOL_2D, AVERAGE_POOL_2D, PAD and RESHAPE do not rescale:
-what they make has the scale of what they read (8-bit quantization specification). The
-pixels' scale is the contract's, a sigmoid's is fixed at 1/256; a concatenation that
-reads one of those leaves it out, and the writer rescales that part.
+TFLite's CONCATENATION, MAX_POOL_2D, AVERAGE_POOL_2D, PAD, RESHAPE, SLICE and TRANSPOSE
+do not rescale: what they make has the scale of what they read (8-bit quantization
+specification). The pixels' scale is the contract's, a sigmoid's is fixed at 1/256 and a
+hyperbolic tangent's at 1/128; a concatenation that reads one of those leaves it out, and
+the writer rescales that part.
 
 GlobalAveragePool is not among them: MEAN rescales, and a mean is often much smaller
 than the largest value it was taken over.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from exporter.convert.graph import (
     Add,
     AveragePool,
+    ChannelShuffle,
     Concat,
     Graph,
     MaxPool,
@@ -25,14 +27,19 @@ from exporter.convert.graph import (
     Pad,
     Reshape,
     Sigmoid,
+    Slice,
     Softmax,
     Sub,
+    Tanh,
 )
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.plan import Affine
+from exporter.convert.quantize.ranges.useful import ALL, Bounds, useful_bounds
 
 SIGMOID = Affine(1.0 / 256.0, -128)
-_ONE_INPUT_TIES = MaxPool | AveragePool | Pad | Reshape
+TANH = Affine(1.0 / 128.0, 0)
+_FIXED: dict[type[Node], Affine] = {Sigmoid: SIGMOID, Tanh: TANH}
+_ONE_INPUT_TIES = MaxPool | AveragePool | Pad | Reshape | Slice | ChannelShuffle
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,14 @@ class Group:
         watched: those whose values decide the range; the rest only repeat them.
         fixed: the scale where it is given and no range is chosen.
         logits: whether the logits are among them.
+        useful: no range has to reach further; see `useful_bounds`.
     """
 
     tensors: tuple[str, ...]
     watched: tuple[str, ...]
     fixed: Affine | None = None
     logits: bool = False
+    useful: Bounds = ALL
 
 
 def quantized_nodes(graph: Graph) -> Iterator[Node]:
@@ -77,7 +86,7 @@ def find_groups(graph: Graph) -> tuple[Group, ...]:
         if isinstance(node, _ONE_INPUT_TIES):
             ties.join(node.inputs[0], node.output)
     given = {graph.input.name: input_affine(graph)}
-    given |= {node.output: SIGMOID for node in nodes if isinstance(node, Sigmoid)}
+    given |= {node.output: _FIXED[type(node)] for node in nodes if type(node) in _FIXED}
     fixed = {ties.leader(name): value for name, value in given.items()}
     watched = {node.output for node in nodes if _brings_values(node)}
     for node in nodes:
@@ -94,6 +103,7 @@ def find_groups(graph: Graph) -> tuple[Group, ...]:
             watched=tuple(name for name in tensors if name in watched),
             fixed=fixed.get(ties.leader(tensors[0])),
             logits=graph.logits in tensors,
+            useful=useful_bounds(graph, tensors),
         )
         for tensors in ties.groups()
     )

@@ -16,6 +16,7 @@ from exporter.convert.graph import (
     Add,
     AveragePool,
     BatchNorm,
+    ChannelShuffle,
     Concat,
     Conv,
     Dense,
@@ -35,7 +36,9 @@ from exporter.convert.graph import (
     Reshape,
     Sigmoid,
     Silu,
+    Slice,
     Sub,
+    Tanh,
 )
 from exporter.convert.quantize.exact import ExactSimulator
 from exporter.convert.quantize.plan import Affine, QuantizationPlan, QuantizedWeights
@@ -275,6 +278,15 @@ CASES: dict[str, Callable[[Scales], Case]] = {
     "relu6": lambda s: unary(Relu6, s, 2.5),
     "sigmoid": lambda s: unary(Sigmoid, s, made=Affine(1 / 256, -128)),
     "sigmoid_rescaled": lambda s: unary(Sigmoid, s, made=Affine(1 / 300, -100)),
+    "tanh": lambda s: unary(Tanh, s, made=Affine(1 / 128, 0)),
+    "tanh_rescaled": lambda s: unary(Tanh, s, made=Affine(1 / 100, 5)),
+    "slice_channels": lambda s: unary(
+        Slice, s, same=True, axis=1, start=1, stop=4, shape=(1, 3, HEIGHT, WIDTH)
+    ),
+    "slice_rows": lambda s: unary(
+        Slice, s, axis=2, start=2, stop=HEIGHT, shape=(1, CHANNELS, HEIGHT - 2, WIDTH)
+    ),
+    "shuffle": lambda s: unary(ChannelShuffle, s, same=True, groups=3),
     "hard_swish": lambda s: unary(HardSwish, s),
     "silu": lambda s: unary(Silu, s),
     "hard_sigmoid": lambda s: unary(HardSigmoid, s, made=Affine(1 / 255, -128)),

@@ -28,7 +28,8 @@ from exporter.convert.quantize.simulate import Simulator
 from support import nets
 
 PICTURES = [target_graphs.some_pixels(seed=seed) for seed in range(4)]
-TIES = ("average_pool_same", "average_pool_uneven")  # means of steps lie in the middle of two
+# means of steps lie in the middle of two
+TIES = ("average_pool_same", "average_pool_uneven", "average_pool_ceil")
 
 
 def all_of(runner: Evaluator | Simulator, name: str) -> np.ndarray:
@@ -40,7 +41,7 @@ def planned(case: str) -> tuple[Graph, QuantizationPlan]:
     return graph, calibrate(graph, PICTURES)
 
 
-@pytest.mark.parametrize("case", target_graphs.CASES)
+@pytest.mark.parametrize("case", target_graphs.CASES | target_graphs.ZOO_CASES)
 def test_every_node_as_in_the_evaluator(case: str) -> None:
     graph = target_graphs.make(case).classify()
     names = [node.output for node in graph.nodes]
@@ -50,7 +51,7 @@ def test_every_node_as_in_the_evaluator(case: str) -> None:
         np.testing.assert_allclose(found[name].numpy(), all_of(evaluator, name), atol=1e-5)
 
 
-@pytest.mark.parametrize("case", target_graphs.CASES)
+@pytest.mark.parametrize("case", target_graphs.CASES | target_graphs.ZOO_CASES)
 def test_every_node_as_in_the_simulator(case: str) -> None:
     graph, plan = planned(case)
     names = [name for name in plan.activations if name != graph.input.name]

@@ -27,7 +27,7 @@ from exporter.convert.graph import (
 from exporter.convert.quantize.ranges.backward import gradient_name
 from exporter.convert.quantize.ranges.gradients import LogitGradients, backward_model
 
-KINDS = sorted(target_graphs.CASES)
+KINDS = sorted(target_graphs.CASES | target_graphs.ZOO_CASES)
 
 
 def gradients(graph: Graph, image: np.ndarray, probe: np.ndarray) -> dict[str, np.ndarray]:

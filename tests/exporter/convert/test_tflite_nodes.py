@@ -7,7 +7,7 @@ import pytest
 from ai_edge_litert.schema_py_generated import PadV2OptionsT
 
 from exporter.convert.evaluate import Evaluator
-from exporter.convert.graph import Graph, Padding, Sigmoid, Softmax
+from exporter.convert.graph import ChannelShuffle, Graph, Padding, Sigmoid, Softmax
 from exporter.convert.targets.tflite import layout
 from exporter.convert.targets.tflite.flat import Quantization
 from exporter.convert.targets.tflite.lowering import _LOWERINGS, Lowering, Op, Value
@@ -48,7 +48,8 @@ def test_float_equals_onnxruntime(case: Case) -> None:
             assert found.shape == expected.shape
             tolerance = 1e-5 * max(1.0, float(np.abs(expected).max()))
             np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
-    assert "TRANSPOSE" not in kinds_of(model)
+    shuffles = sum(isinstance(node, ChannelShuffle) for node in graph.nodes)
+    assert kinds_of(model).count("TRANSPOSE") == shuffles
 
 
 @each_case
@@ -83,8 +84,11 @@ def test_float16_is_near_and_half_as_large(case: Case) -> None:
 
 
 def check_no_float_body(graph: Graph, operators: list[Operator]) -> None:
-    """Everything int8 from the pixels to the logits, whatever operators that takes."""
+    """Everything int8 from the pixels to the logits, but for what TFLite has in float only."""
     body = [one for one in operators if one.name not in ("QUANTIZE", "DEQUANTIZE")]
+    floats = [one for one in body if one.name == "LOCAL_RESPONSE_NORMALIZATION"]
+    assert all(one.inputs == one.outputs == ("FLOAT32",) for one in floats)
+    body = [one for one in body if one not in floats]
     if isinstance(graph.producer(graph.output), Softmax | Sigmoid):
         last = body.pop()
         assert last.name in ("SOFTMAX", "LOGISTIC")
@@ -94,7 +98,7 @@ def check_no_float_body(graph: Graph, operators: list[Operator]) -> None:
         assert one.outputs == ("INT8",)
     assert operators[0].name == "QUANTIZE"
     assert operators[0].inputs == ("UINT8",)
-    assert [one.name for one in operators].count("DEQUANTIZE") == 1
+    assert [one.name for one in operators].count("DEQUANTIZE") == 1 + len(floats)
 
 
 def test_the_wrong_side_padded_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

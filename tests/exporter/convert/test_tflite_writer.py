@@ -307,10 +307,16 @@ def test_versions_as_tensorflow_counts_them() -> None:
         (2, versions.Signature(op.DEQUANTIZE, (kind.INT8,))),
         (3, versions.Signature(op.DEQUANTIZE, (kind.FLOAT16,))),
         (1, versions.Signature(op.QUANTIZE, (kind.UINT8,))),
+        (1, versions.Signature(op.SLICE, (kind.FLOAT32,))),
+        (2, versions.Signature(op.SLICE, (kind.INT8,))),
+        (1, versions.Signature(op.TRANSPOSE, (kind.FLOAT32,))),
+        (2, versions.Signature(op.TRANSPOSE, (kind.INT8,))),
+        (2, versions.Signature(op.TANH, (kind.INT8,))),
+        (1, versions.Signature(op.LOCAL_RESPONSE_NORMALIZATION, (kind.FLOAT32,))),
     ):
         assert versions.operator_version(signature) == wanted
     with pytest.raises(KeyError):
-        versions.operator_version(versions.Signature(op.TRANSPOSE, (kind.FLOAT32,)))
+        versions.operator_version(versions.Signature(op.GATHER, (kind.FLOAT32,)))
 
 
 def test_releases_compare_as_numbers() -> None:

@@ -40,7 +40,7 @@ def test_all_are_made_and_pass_their_gates(all_schemes: tuple[Path, Ran]) -> Non
     assert [one for one in found if one.status == "failed"] == []
     operators = {one.subject: one.what for one in found if one.check == "operators"}
     for key in SCHEMES:
-        assert operators[BY_KEY[key].path] == f"{SOUND[key]}, no TRANSPOSE"
+        assert operators[BY_KEY[key].path] == f"{SOUND[key]}, no stray TRANSPOSE"
 
 
 def test_each_file_keeps_the_rules_of_its_own_scheme(all_schemes: tuple[Path, Ran]) -> None:

@@ -88,6 +88,46 @@ def test_a_sound_bundle(root: Path) -> None:
     assert set(exact) == {"8 answers as recorded, 8 of them to the last bit"}
 
 
+def shuffled(**changes: tuple[int, ...]) -> tuple[Operator, ...]:
+    """A channel shuffle of [1, 2, 3, 8] in 2 groups; some shape or the order changed."""
+    sizes = {"y": (1, 2, 3, 8), "g": (6, 2, 4), "t": (6, 4, 2), "s": (1, 2, 3, 8), **changes}
+    y, g, t, s = (tensor(name, shape=sizes[name]) for name in "ygts")
+    order = tensor("p", "INT32", constant=True, values=changes.get("order", (0, 2, 1)))
+    wanted = tensor("n", "INT32", constant=True)
+    made = (
+        Operator("RESHAPE", (y, wanted), (g,)),
+        Operator("TRANSPOSE", (g, order), (t,)),
+        Operator("RESHAPE", (t, wanted), (s,)),
+    )
+    return (*int8_net()[:2], *made, *int8_net()[2:])
+
+
+def test_a_channel_shuffle_may_transpose_within_pixels() -> None:
+    assert faults(shuffled(), INT8) == []
+    broken = [
+        shuffled(order=(1, 0, 2)),
+        shuffled(g=(2, 3, 8), t=(2, 8, 3)),
+        shuffled(s=(1, 3, 2, 8)),
+        (*shuffled()[:2], *shuffled()[3:]),
+        (*shuffled(), Operator("ADD", (tensor("t"), tensor("s")), (tensor("a"),))),
+    ]
+    for operators in broken:
+        assert "a TRANSPOSE makes t" in faults(operators, INT8)
+
+
+def test_what_int8_lacks_stands_between_dequantize_and_quantize() -> None:
+    f, n = tensor("f", "FLOAT32"), tensor("m", "FLOAT32")
+    into = Operator("DEQUANTIZE", (tensor("y"),), (f,))
+    norm = Operator("LOCAL_RESPONSE_NORMALIZATION", (f,), (n,))
+    back = Operator("QUANTIZE", (n,), (tensor("q"),))
+    start, end = int8_net()[:2], int8_net()[2:]
+    assert faults((*start, into, norm, back, *end), INT8) == []
+    loose = Operator("ADD", (n, n), (tensor("q"),))
+    assert any("not between" in text for text in faults((*start, into, norm, loose, *end), INT8))
+    assert any("not between" in text for text in faults((*start, norm, back, *end), INT8))
+    assert any("2 DEQUANTIZE" in text for text in faults((*start, into, back, *end), INT8))
+
+
 def test_changed_missing_and_extra_files(root: Path) -> None:
     whole = bytearray((root / "model_float32.tflite").read_bytes())
     whole[len(whole) // 2] ^= 1

@@ -20,7 +20,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.convert.graph import Conv, Dense, Fused, Graph, MaxPool, Node, Pad, Reshape
+from exporter.convert.graph import (
+    ChannelShuffle,
+    Conv,
+    Dense,
+    Fused,
+    Graph,
+    MaxPool,
+    Node,
+    Pad,
+    Reshape,
+    Slice,
+)
 from exporter.convert.quantize.distill.operators import activate, fused_of, run_node, to_tensors
 from exporter.convert.quantize.distill.rounding import LOWEST, RoundActivation, RoundWeight
 from exporter.convert.quantize.groups import Group, find_groups, quantized_nodes
@@ -190,7 +201,8 @@ class LearnedNetwork(nn.Module):
 
 def _keeps_steps(node: Node) -> bool:
     """Whether a node only moves values that are rounded already."""
-    return isinstance(node, MaxPool | Reshape) or (isinstance(node, Pad) and node.value == 0.0)
+    moves = isinstance(node, MaxPool | Reshape | Slice | ChannelShuffle)
+    return moves or (isinstance(node, Pad) and node.value == 0.0)
 
 
 def needed(nodes: Sequence[Node], given: set[str], outputs: Sequence[str]) -> tuple[Node, ...]:

@@ -15,6 +15,7 @@ from exporter.convert.graph import (
     Add,
     AveragePool,
     BatchNorm,
+    ChannelShuffle,
     Concat,
     Conv,
     Dense,
@@ -22,6 +23,7 @@ from exporter.convert.graph import (
     GlobalAveragePool,
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     MaxPool,
     Mul,
     Node,
@@ -33,8 +35,10 @@ from exporter.convert.graph import (
     Reshape,
     Sigmoid,
     Silu,
+    Slice,
     Softmax,
     Sub,
+    Tanh,
 )
 
 
@@ -117,6 +121,11 @@ _KINDS: dict[type[Node], Callable[..., Any]] = {
     Add: lambda _, x, y: x + y,
     Sub: lambda _, x, y: x - y,
     Mul: lambda _, x, y: x * y,
+    LocalResponseNorm: lambda n, x: functional.local_response_norm(
+        x, n.size, n.alpha, n.beta, n.bias
+    ),
+    Slice: lambda n, x: x.narrow(n.axis, n.start, n.stop - n.start),
+    ChannelShuffle: lambda n, x: functional.channel_shuffle(x, n.groups),
     Concat: lambda n, *parts: torch.cat(parts, n.axis),
     MaxPool: _max_pool,
     AveragePool: _average_pool,
@@ -124,6 +133,7 @@ _KINDS: dict[type[Node], Callable[..., Any]] = {
     Relu: lambda _, x: functional.relu(x),
     Relu6: lambda _, x: x.clamp(0.0, 6.0),
     Sigmoid: lambda _, x: torch.sigmoid(x),
+    Tanh: lambda _, x: torch.tanh(x),
     HardSigmoid: lambda _, x: (x / 6.0 + 0.5).clamp(0.0, 1.0),
     HardSwish: lambda _, x: functional.hardswish(x),
     Silu: lambda _, x: functional.silu(x),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from exporter.convert.graph import Fused, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Silu
+from exporter.convert.graph import Fused, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Silu, Tanh
 from exporter.convert.quantize.exact.elementwise import added, multiplied
 from exporter.convert.quantize.exact.fixed_point import (
     hard_swish_table,
@@ -14,7 +14,7 @@ from exporter.convert.quantize.exact.fixed_point import (
     to_int8,
 )
 from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
-from exporter.convert.quantize.groups import SIGMOID
+from exporter.convert.quantize.groups import SIGMOID, TANH
 from exporter.convert.quantize.plan import Affine
 
 _RELU6 = Affine(6.0 / 255, -128)
@@ -43,6 +43,14 @@ def _hard_swish(node: HardSwish, to: Writer) -> Steps:
 def _sigmoid(node: Sigmoid, to: Writer) -> Steps:
     """LOGISTIC to 1/256, then QUANTIZE where the plan has another scale."""
     return to.requantized(_logistic(to.read(node), to), to.affine(node))
+
+
+@simulates(Tanh)
+def _tanh(node: Tanh, to: Writer) -> Steps:
+    """TANH to 1/128, then QUANTIZE where the plan has another scale."""
+    source = to.read(node)
+    made = to.looked_up(source, tanh_table(source.affine), TANH)
+    return to.requantized(made, to.affine(node))
 
 
 @simulates(Silu)
@@ -77,3 +85,13 @@ def logistic_table(source: Affine) -> npt.NDArray[np.int8]:
     power = np.exp(np.clip(values.astype(np.float64), -100.0, 100.0))
     share = (power / (1 + power)).astype(np.float32)
     return to_int8(np.rint(share * np.float32(256)).astype(np.int64) - 128)
+
+
+def tanh_table(source: Affine) -> npt.NDArray[np.int8]:
+    """TANH: what each level becomes at scale 1/128 and zero point 0, int8 `[256]`.
+
+    The hyperbolic tangent in float32, rounded half to even.
+    """
+    values = (integers() - source.zero_point).astype(np.float32) * np.float32(source.scale)
+    share = np.tanh(values.astype(np.float64)).astype(np.float32)
+    return to_int8(np.rint(share * np.float32(128)).astype(np.int64))

@@ -8,6 +8,7 @@ sum exceeds 2^24; a layer where one could is cut into parts that are added in fl
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ def _conv(node: Conv, to: Writer) -> Steps:
             group=node.groups,
         )
 
-    total = _sum(source, weights, product, to)
+    total = _sum(source, weights, product, to, grouped=node.groups > 1)
     return _requantized(total, source, weights, to.affine(node), node.fused, to)
 
 
@@ -64,11 +65,15 @@ def _per_channel(node: Node, scale: Doubles, shift: Doubles, to: Writer) -> Step
     source = to.read(node)
     weights = per_channel_weights(scale, shift, source.affine)
     channels = len(scale)
-    total = _sum(source, weights, lambda inputs: to.op("Conv", inputs, group=channels), to)
+    total = _sum(
+        source, weights, lambda inputs: to.op("Conv", inputs, group=channels), to, grouped=True
+    )
     return _requantized(total, source, weights, to.affine(node), Fused.NONE, to)
 
 
-def _sum(source: Steps, weights: QuantizedWeights, product: Product, to: Writer) -> str:
+def _sum(
+    source: Steps, weights: QuantizedWeights, product: Product, to: Writer, grouped: bool = False
+) -> str:
     """The int32 sum of products and bias as the float32 that the kernel converts it to."""
     parts = exact_parts(weights.values, source)
     bias = weights.bias.astype(np.int64)
@@ -77,20 +82,38 @@ def _sum(source: Steps, weights: QuantizedWeights, product: Product, to: Writer)
     shape = (1, -1) + (1,) * (weights.values.ndim - 2)
     total = to.constant(bias.reshape(shape), np.float64)
     for part in parts:
-        made = product([source.name, to.constant(part)])
+        made = product(
+            [source.name, to.constant(part)] if grouped else _what_counts(source, part, to)
+        )
         total = to.op("Add", [total, to.cast(made, TensorProto.DOUBLE)])
     return to.cast(total, TensorProto.FLOAT)
+
+
+def _what_counts(source: Steps, part: Weight, to: Writer) -> list[str]:
+    """The input and the weights of one part, without the channels that it has no weights for."""
+    read = np.flatnonzero(part.any(axis=(0, *range(2, part.ndim))))
+    first, last = (read[0], read[-1] + 1) if len(read) else (0, 1)
+    if (first, last) == (0, part.shape[1]):
+        return [source.name, to.constant(part)]
+    ends = (to.constant([end], np.int64) for end in (first, last, 1))
+    return [to.op("Slice", [source.name, *ends]), to.constant(part[:, first:last])]
 
 
 def exact_parts(values: Weight, source: Steps) -> list[Weight]:
     """The weights as a sum of weights whose products float32 adds up exactly."""
     rows = values.reshape(len(values), -1)
     for count in range(1, rows.shape[1] + 1):
-        position = np.arange(rows.shape[1]) * count // rows.shape[1]
-        parts = [np.where(position == part, rows, np.int8(0)) for part in range(count)]
-        if all((_largest_sum(part, source) <= EXACT).all() for part in parts):
-            return [part.reshape(values.shape) for part in parts]
+        edges = [-(-part * rows.shape[1] // count) for part in range(count + 1)]
+        ranges = [slice(*pair) for pair in pairwise(edges)]
+        if all((_largest_sum(rows[:, each], source) <= EXACT).all() for each in ranges):
+            return [_only(rows, each).reshape(values.shape) for each in ranges]
     raise AssertionError("a single product is at most 255 * 127")
+
+
+def _only(rows: Weight, columns: slice) -> Weight:
+    found = np.zeros_like(rows)
+    found[:, columns] = rows[:, columns]
+    return found
 
 
 def _largest_sum(values: Weight, source: Steps) -> npt.NDArray[np.int64]:

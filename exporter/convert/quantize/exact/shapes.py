@@ -1,4 +1,4 @@
-"""Pooling, padding, concatenation and reshaping."""
+"""Pooling, padding, concatenation, reshaping and what else moves values."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from onnx import TensorProto
 
 from exporter.convert.graph import (
     AveragePool,
+    ChannelShuffle,
     Concat,
     GlobalAveragePool,
     MaxPool,
     Pad,
     Reshape,
+    Slice,
 )
 from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
 from exporter.convert.quantize.windows import window_counts
@@ -96,4 +98,24 @@ def _reshape(node: Reshape, to: Writer) -> Steps:
     if node.channels_last:
         name = to.op("Transpose", [name], perm=[0, 2, 3, 1])
     made = to.op("Flatten", [name], axis=1)
+    return to.requantized(Steps(made, source.affine), to.affine(node))
+
+
+@simulates(Slice)
+def _slice(node: Slice, to: Writer) -> Steps:
+    source = to.read(node)
+    bounds = [to.constant([value], np.int64) for value in (node.start, node.stop, node.axis)]
+    made = to.op("Slice", [source.name, *bounds])
+    return to.requantized(Steps(made, source.affine), to.affine(node))
+
+
+@simulates(ChannelShuffle)
+def _channel_shuffle(node: ChannelShuffle, to: Writer) -> Steps:
+    source = to.read(node)
+    batch, channels, height, width = to.graph.shapes[node.inputs[0]]
+    split = (batch, node.groups, channels // node.groups, height, width)
+    grouped = to.op("Reshape", [source.name, to.constant(split, np.int64)])
+    turned = to.op("Transpose", [grouped], perm=[0, 2, 1, 3, 4])
+    whole = to.constant((batch, channels, height, width), np.int64)
+    made = to.op("Reshape", [turned, whole])
     return to.requantized(Steps(made, source.affine), to.affine(node))

@@ -54,8 +54,9 @@ class ExactSimulator:
         }
         self._floats = [name for name in self.outputs if name not in plan.activations]
         self._made = [name for name in self._affines if name != graph.input.name]
-        model = _model(graph, plan, self._made, self._floats)
-        self._session = open_session(model, threads, optimized=False)
+        writer = Writer(graph, plan)
+        model = _model(writer, self._made, self._floats)
+        self._session = open_session(model, threads, optimized=False, held=writer.held)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """One image, uint8 `[H, W, 3]`, to the asked tensors (float32, NCHW) by name."""
@@ -84,14 +85,11 @@ class ExactSimulator:
         return results
 
 
-def _model(
-    graph: Graph, plan: QuantizationPlan, made: Sequence[str], floats: Sequence[str]
-) -> onnx.ModelProto:
+def _model(writer: Writer, made: Sequence[str], floats: Sequence[str]) -> onnx.ModelProto:
     """The ONNX model of what leads to the asked tensors, and of nothing else."""
-    writer = Writer(graph, plan)
     tail: list[onnx.NodeProto] = []
-    for node in _needed(graph, {*made, *floats}):
-        if node.output in plan.activations:
+    for node in _needed(writer.graph, {*made, *floats}):
+        if node.output in writer.plan.activations:
             writer.add(node)
         else:
             tail += _float_tail(node, writer)

@@ -6,6 +6,7 @@ at most 255, so sums and products of them are exact in float32 up to 2^24.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporter.convert.graph import Fused, Graph, GraphError, Node
+from exporter.convert.held_weights import Weights, initializer
 from exporter.convert.quantize.exact.fixed_point import Multiplier, integers, to_int8
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
 
@@ -70,11 +72,13 @@ class Writer:
         graph: what is simulated.
         plan: its int8 plan.
         made: the graph's int8 tensors so far, by name.
+        held: large constants, which the model leaves out; for `open_session`.
     """
 
     def __init__(self, graph: Graph, plan: QuantizationPlan) -> None:
         self.graph, self.plan = graph, plan
         self.made = {graph.input.name: Steps(graph.input.name, plan.activations[graph.input.name])}
+        self.held: Weights = {}
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._constants: dict[tuple[Any, ...], str] = {}
@@ -128,10 +132,11 @@ class Writer:
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """The name of a constant; equal ones are stored once."""
         array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
-        key = (array.dtype.str, array.shape, array.tobytes())
+        content = hashlib.blake2b(array.reshape(-1).view(np.uint8), digest_size=16).digest()
+        key = (array.dtype.str, array.shape, content)
         if key not in self._constants:
-            self._constants[key] = f"constant/{len(self._constants)}"
-            self._initializers.append(numpy_helper.from_array(array, self._constants[key]))
+            name = self._constants[key] = f"constant/{len(self._constants)}"
+            self._initializers.append(initializer(name, array, self.held))
         return self._constants[key]
 
     def op(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:

@@ -24,7 +24,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from exporter.convert.graph import Conv, Dense, Graph, MaxPool, Node, Pad, Reshape
+from exporter.convert.graph import (
+    ChannelShuffle,
+    Conv,
+    Dense,
+    Graph,
+    MaxPool,
+    Node,
+    Pad,
+    Reshape,
+    Slice,
+)
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.groups import quantized_nodes
 from exporter.convert.quantize.mixed.sensitivity import Sensitivity, can_be_dynamic, multiply_adds
@@ -113,7 +123,7 @@ def _facts(graph: Graph) -> tuple[_Facts, ...]:
                 size(node.inputs[0]) if node.inputs[0] in graph.shapes else 0.0,
                 size(node.output),
                 readers(node.output),
-                isinstance(node, Reshape | MaxPool | Pad),
+                isinstance(node, Reshape | MaxPool | Pad | Slice | ChannelShuffle),
             )
         )
     return tuple(found)

@@ -19,6 +19,7 @@ from exporter.convert.graph import (
     Add,
     AveragePool,
     BatchNorm,
+    ChannelShuffle,
     Concat,
     Conv,
     Dense,
@@ -27,6 +28,7 @@ from exporter.convert.graph import (
     Graph,
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     MaxPool,
     Mul,
     Node,
@@ -38,8 +40,10 @@ from exporter.convert.graph import (
     Shape,
     Sigmoid,
     Silu,
+    Slice,
     Softmax,
     Sub,
+    Tanh,
 )
 from exporter.convert.quantize.windows import window_counts
 
@@ -217,6 +221,28 @@ def _sigmoid(node: Sigmoid, made: str, to: Backward) -> list[str | None]:
     return [to.op("Mul", [made, to.op("Mul", [node.output, rest])])]
 
 
+@_backward_of(Tanh)
+def _tanh(node: Tanh, made: str, to: Backward) -> list[str | None]:
+    square = to.op("Mul", [node.output, node.output])
+    return [to.op("Mul", [made, to.op("Sub", [to.constant(1.0), square])])]
+
+
+@_backward_of(LocalResponseNorm)
+def _local_response_norm(node: LocalResponseNorm, made: str, to: Backward) -> list[str | None]:
+    """y = x s^-b with s = k + a * (sum of x^2 around): g s^-b - 2 a b x * (sum of g y / s)."""
+    x, alpha = node.inputs[0], node.alpha / node.size
+    index = np.arange(to.graph.shapes[x][1])
+    near = np.abs(index[:, None] - index) <= node.size // 2
+    around = to.constant(near[:, :, None, None])
+    total = to.op("Conv", [to.op("Mul", [x, x]), to.constant(alpha * near[:, :, None, None])])
+    base = to.op("Add", [total, to.constant(node.bias)])
+    own = to.op("Mul", [made, to.op("Pow", [base, to.constant(-node.beta)])])
+    shares = to.op("Div", [to.op("Mul", [made, node.output]), base])
+    summed = to.op("Conv", [shares, around])
+    others = to.op("Mul", [x, to.op("Mul", [summed, to.constant(2 * alpha * node.beta)])])
+    return [to.op("Sub", [own, others])]
+
+
 @_backward_of(Silu)
 def _silu(node: Silu, made: str, to: Backward) -> list[str | None]:
     gate = to.op("Sigmoid", [node.inputs[0]])
@@ -308,19 +334,35 @@ def _concat(node: Concat, made: str, to: Backward) -> list[str | None]:
     sizes = [to.graph.shapes[name][axis] for name in node.inputs]
     ends = np.cumsum(sizes)
     return [
-        _slice(to, made, {axis: (int(end - size), int(end))})
+        _cut(to, made, {axis: (int(end - size), int(end))})
         for size, end in zip(sizes, ends, strict=True)
     ]
+
+
+@_backward_of(Slice)
+def _slice(node: Slice, made: str, to: Backward) -> list[str | None]:
+    shape = to.graph.shapes[node.inputs[0]]
+    pads = np.zeros((2, len(shape)), np.int64)
+    pads[:, node.axis] = node.start, shape[node.axis] - node.stop
+    return [to.op("Pad", [made, to.constant(pads.reshape(-1), np.int64)])]
+
+
+@_backward_of(ChannelShuffle)
+def _channel_shuffle(node: ChannelShuffle, made: str, to: Backward) -> list[str | None]:
+    batch, channels, *size = to.graph.shapes[node.output]
+    turned = to.reshape(made, [batch, channels // node.groups, node.groups, *size])
+    grouped = to.op("Transpose", [turned], perm=[0, 2, 1, 3, 4])
+    return [to.reshape(grouped, to.graph.shapes[node.output])]
 
 
 @_backward_of(Pad)
 def _pad(node: Pad, made: str, to: Backward) -> list[str | None]:
     top, left, _, _ = node.padding
     height, width = to.graph.shapes[node.inputs[0]][2:]
-    return [_slice(to, made, {2: (top, top + height), 3: (left, left + width)})]
+    return [_cut(to, made, {2: (top, top + height), 3: (left, left + width)})]
 
 
-def _slice(to: Backward, tensor: str, spans: Mapping[int, tuple[int, int]]) -> str:
+def _cut(to: Backward, tensor: str, spans: Mapping[int, tuple[int, int]]) -> str:
     begins, ends = zip(*spans.values(), strict=True)
     parts = [to.constant(part, np.int64) for part in (begins, ends, list(spans))]
     return to.op("Slice", [tensor, *parts])

@@ -165,6 +165,10 @@ class Lowering(Storage):
             return self._operand(name, len(self.graph.shapes[node.output]), made is not None)
         return self._float_of(name) if made is None else self._quantized_of(name, node)
 
+    def read_float(self, node: Node) -> Value:
+        """An input as float32, whatever the node's output is."""
+        return self._float_of(node.inputs[0])
+
     def make(self, node: Node, non_negative: bool = False) -> Value:
         """Declare a node's output, in the precision that the plan gives it."""
         affine = self.affine(node.output)

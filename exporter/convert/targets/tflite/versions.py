@@ -44,12 +44,13 @@ class Signature:
 
 _INT8_IS_2 = frozenset(
     (Op.ADD, Op.SUB, Op.MUL, Op.MAX_POOL_2D, Op.AVERAGE_POOL_2D, Op.PAD, Op.PADV2,
-     Op.CONCATENATION, Op.SOFTMAX, Op.MEAN, Op.RELU6, Op.RELU, Op.LOGISTIC, Op.DEQUANTIZE)
+     Op.CONCATENATION, Op.SOFTMAX, Op.MEAN, Op.RELU6, Op.RELU, Op.LOGISTIC, Op.DEQUANTIZE,
+     Op.SLICE, Op.TANH, Op.TRANSPOSE)
 )  # fmt: skip
 _INT16_IS_3 = frozenset(
     (Op.ADD, Op.MAX_POOL_2D, Op.AVERAGE_POOL_2D, Op.PAD, Op.MEAN, Op.RELU6, Op.RELU)
 )
-_ALWAYS_1 = frozenset((Op.RESHAPE, Op.HARD_SWISH))
+_ALWAYS_1 = frozenset((Op.RESHAPE, Op.HARD_SWISH, Op.LOCAL_RESPONSE_NORMALIZATION))
 _WEIGHTED = {  # version by what is read: float32, int8, int16, float32 with int8 weights
     Op.CONV_2D: (1, 3, 4, 5),
     Op.DEPTHWISE_CONV_2D: (1, 3, 5, 6),
@@ -67,6 +68,7 @@ _FIRST_RUNTIME: dict[int, tuple[str, ...]] = {  # by version, from 1
     Op.FULLY_CONNECTED: ("1.5.0", "1.10.0", "1.14.0", "1.14.0", "2.0.0", "2.1.0", "2.3.0",
                          "2.3.0", "2.3.0", "2.11.0", "2.13.0", "2.17.0"),
     Op.HARD_SWISH: ("1.15.0",),
+    Op.LOCAL_RESPONSE_NORMALIZATION: ("1.5.0",),
     Op.LOGISTIC: ("1.14.0", "1.14.0"),
     Op.MAX_POOL_2D: ("1.5.0", "1.14.0", "2.3.0"),
     Op.MEAN: ("1.6.0", "1.14.0", "2.4.0"),
@@ -77,8 +79,11 @@ _FIRST_RUNTIME: dict[int, tuple[str, ...]] = {  # by version, from 1
     Op.RELU: ("1.5.0", "2.1.0", "2.5.0"),
     Op.RELU6: ("1.5.0", "1.14.0", "2.5.0"),
     Op.RESHAPE: ("1.5.0",),
+    Op.SLICE: ("1.14.0", "1.14.0"),
     Op.SOFTMAX: ("1.5.0", "1.14.0"),
     Op.SUB: ("1.6.0", "1.14.0"),
+    Op.TANH: ("1.14.0", "1.14.0"),
+    Op.TRANSPOSE: ("1.6.0", "1.14.0"),
 }  # fmt: skip
 
 

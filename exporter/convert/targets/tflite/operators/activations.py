@@ -8,18 +8,21 @@ from ai_edge_litert import schema_py_generated as schema
 from exporter.convert.graph import (
     HardSigmoid,
     HardSwish,
+    LocalResponseNorm,
     Node,
     Relu,
     Relu6,
     Sigmoid,
     Silu,
     Softmax,
+    Tanh,
 )
 from exporter.convert.quantize.plan import Affine
 from exporter.convert.targets.tflite.lowering import Lowering, Op, Value, lowers
 
-# The TFLite 8-bit quantization specification fixes what int8 LOGISTIC gives.
+# The TFLite 8-bit quantization specification fixes what int8 LOGISTIC and TANH give.
 LOGISTIC_OUTPUT = Affine(1.0 / 256, -128)
+TANH_OUTPUT = Affine(1.0 / 128, 0)
 _RELU6_OUTPUT = Affine(6.0 / 255, -128)
 _INT8_MAX = 127
 
@@ -50,6 +53,39 @@ def _sigmoid(node: Sigmoid, to: Lowering) -> None:
     gate = to.temporary(f"{node.output}/logistic", source.shape, LOGISTIC_OUTPUT)
     to.op(Op.LOGISTIC, [source], gate)
     to.op(Op.QUANTIZE, [gate], to.make(node, non_negative=True))
+
+
+@lowers(Tanh)
+def _tanh(node: Tanh, to: Lowering) -> None:
+    """TANH; in int8 a QUANTIZE follows where the plan wants another scale."""
+    source = to.read(node)
+    wanted = to.affine(node.output)
+    if wanted is None or wanted == TANH_OUTPUT:
+        to.op(Op.TANH, [source], to.make(node))
+        return
+    made = to.temporary(f"{node.output}/tanh", source.shape, TANH_OUTPUT)
+    to.op(Op.TANH, [source], made)
+    to.op(Op.QUANTIZE, [made], to.make(node))
+
+
+@lowers(LocalResponseNorm)
+def _local_response_norm(node: LocalResponseNorm, to: Lowering) -> None:
+    """LOCAL_RESPONSE_NORMALIZATION, which no runtime has in int8: it computes in float32.
+
+    Its window reaches `radius` channels to either side and its alpha is not divided by
+    the window's size.
+    """
+    source = to.read_float(node)
+    options = schema.LocalResponseNormalizationOptionsT()
+    options.radius = node.size // 2
+    options.bias, options.beta = node.bias, node.beta
+    options.alpha = node.alpha / node.size
+    if to.affine(node.output) is None:
+        to.op(Op.LOCAL_RESPONSE_NORMALIZATION, [source], to.make(node), options)
+        return
+    made = to.temporary(f"{node.output}/normalized", source.shape, None)
+    to.op(Op.LOCAL_RESPONSE_NORMALIZATION, [source], made, options)
+    to.op(Op.QUANTIZE, [made], to.make(node))
 
 
 @lowers(Silu)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from exporter.convert.graph import (
     AveragePool,
+    ChannelShuffle,
     Concat,
     GlobalAveragePool,
     MaxPool,
@@ -14,6 +17,8 @@ from exporter.convert.graph import (
     Padding,
     Pair,
     Reshape,
+    Shape,
+    Slice,
 )
 from exporter.convert.quantize.plan import Affine
 from exporter.convert.targets.tflite import layout
@@ -165,6 +170,40 @@ def _concat(node: Concat, to: Lowering) -> None:
     to.op(Op.CONCATENATION, parts, to.make(node, non_negative), options)
 
 
+@lowers(Slice)
+def _slice(node: Slice, to: Lowering) -> None:
+    """SLICE, whose bounds are where it begins and how much it takes, for every axis."""
+    source = to.read(node)
+    begin, size = [0] * len(source.shape), list(source.shape)
+    axis = layout.axis(node.axis, len(source.shape))
+    begin[axis], size[axis] = node.start, node.stop - node.start
+    bounds = [to.integers(begin), to.integers(size)]
+
+    def write(made: Value) -> None:
+        to.op(Op.SLICE, [source, *bounds], made, schema.SliceOptionsT())
+
+    to.same_scale(node, source, write)
+
+
+@lowers(ChannelShuffle)
+def _channel_shuffle(node: ChannelShuffle, to: Lowering) -> None:
+    """RESHAPE to [H * W, groups, C / groups], TRANSPOSE of the last two, RESHAPE back."""
+    source = to.read(node)
+    _, height, width, channels = source.shape
+    if channels % node.groups:
+        raise Refusal(f"{node.groups} groups do not divide {channels} channels")
+    split = (height * width, node.groups, channels // node.groups)
+    turned = (split[0], split[2], split[1])
+    grouped = to.temporary(f"{node.output}/groups", split, source.affine)
+    _write_reshape(source, to.integers(split), grouped, _reshape_options(split), to)
+    swapped = to.temporary(f"{node.output}/shuffled", turned, source.affine)
+    order = to.integers([0, 2, 1])
+    to.op(Op.TRANSPOSE, [grouped, order], swapped, schema.TransposeOptionsT())
+    swapped = replace(swapped, shape=source.shape, non_negative=source.non_negative)
+    wanted, options = to.integers(source.shape), _reshape_options(source.shape)
+    to.same_scale(node, swapped, lambda made: _write_reshape(swapped, wanted, made, options, to))
+
+
 @lowers(Reshape)
 def _reshape(node: Reshape, to: Lowering) -> None:
     """RESHAPE; an NCHW order that differs from NHWC's is refused, never transposed."""
@@ -177,11 +216,15 @@ def _reshape(node: Reshape, to: Lowering) -> None:
                 "a TRANSPOSE; run the pass flatten_channels_last"
             )
     shape = layout.shape(to.graph.shapes[node.output])
-    options = schema.ReshapeOptionsT()
-    options.newShape = np.array(shape, np.int32)
-    wanted = to.integers(shape)
+    wanted, options = to.integers(shape), _reshape_options(shape)
     to.same_scale(node, source, lambda made: _write_reshape(source, wanted, made, options, to))
 
 
 def _write_reshape(source: Value, wanted: int, made: Value, options: object, to: Lowering) -> None:
     to.op(Op.RESHAPE, [source, wanted], made, options)
+
+
+def _reshape_options(shape: Shape) -> schema.ReshapeOptionsT:
+    options = schema.ReshapeOptionsT()
+    options.newShape = np.array(shape, np.int32)
+    return options
