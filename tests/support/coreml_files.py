@@ -77,6 +77,32 @@ def operations(spec: Any, kind: str) -> list[Any]:
     return [op for op in block.operations if op.type == kind]
 
 
+def setting(spec: Any, operation: Any, name: str) -> Any:
+    """The values (a repeated field) of a constant that an operation of a program is given."""
+    bound = operation.inputs[name].arguments[0]
+    value = bound.value
+    if bound.WhichOneof("binding") == "name":
+        constants = {c.outputs[0].name: c for c in operations(spec, "const")}
+        value = constants[bound.name].attributes["val"]
+    tensor = value.immediateValue.tensor
+    return getattr(tensor, tensor.WhichOneof("value")).values
+
+
+def evaluate(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """What the strict evaluator makes of a file without labels, float32 `[n]`."""
+    from exporter.prove.runtimes.coreml.description import read_description
+    from exporter.prove.runtimes.coreml.network import Network
+    from exporter.prove.runtimes.coreml.package import read_model_file
+    from exporter.prove.runtimes.coreml.program import Program
+    from exporter.prove.runtimes.coreml.runtime import _planes
+
+    model = read_model_file(path)
+    description = read_description(model.spec)
+    program = model.kind == "mlProgram"
+    read: Any = Program(model, description) if program else Network(model.spec, description)
+    return read.run(_planes(pixels, description.image))
+
+
 def draw_images(count: int, seed: int, size: int = SIZE) -> np.ndarray:
     """Smooth coloured blobs with some grain, uint8 `[count, size, size, 3]`."""
     from PIL import Image

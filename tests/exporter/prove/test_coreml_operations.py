@@ -11,12 +11,14 @@ import pytest
 
 from exporter.coremltools_shim import import_coremltools
 from exporter.prove.runtimes.coreml import CoreMLFileError
-from exporter.prove.runtimes.coreml.description import read_description
-from exporter.prove.runtimes.coreml.network import Network
-from exporter.prove.runtimes.coreml.package import read_model_file
-from exporter.prove.runtimes.coreml.program import Program
-from exporter.prove.runtimes.coreml.runtime import _planes
-from support.coreml_files import convert, draw_images, edit, needs_coremltools, operations
+from support.coreml_files import (
+    convert,
+    draw_images,
+    edit,
+    evaluate,
+    needs_coremltools,
+    operations,
+)
 
 pytestmark = needs_coremltools
 SIZE = (13, 10)  # odd and even, so that strides and paddings leave a remainder
@@ -25,16 +27,6 @@ WEIGHTS = np.random.default_rng(11)
 
 def w(*shape: int) -> np.ndarray:
     return WEIGHTS.normal(0, 0.4, shape).astype(np.float32)
-
-
-def evaluate(path: Path, pixels: np.ndarray) -> np.ndarray:
-    model = read_model_file(path)
-    description = read_description(model.spec)
-    if model.kind == "mlProgram":
-        evaluator: Any = Program(model, description)
-    else:
-        evaluator = Network(model.spec, description)
-    return evaluator.run(_planes(pixels, description.image))
 
 
 def torch_functions() -> Any:
