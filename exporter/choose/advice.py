@@ -45,23 +45,27 @@ def verdict(comparison: Comparison, decision: Decision) -> str:
 
 def _why_best(comparison: Comparison, decision: Decision, taken: Judged) -> str:
     fitting = [each for each in decision.judged if each.fits and each is not taken]
-    limits = _limits(comparison.budget)
-    within = f" within {limits}" if limits else ""
+    allowed = limits(comparison.budget)
+    within = f" within {allowed}" if allowed else ""
     if not fitting:
         among = len(comparison.outcomes)
         if among == 1:
             return "It is the only candidate."
         return f"Of {among} candidates it is the only one{within or ' with a file to ship'}."
-    others = [each.name for each in decision.equals if each is not taken]
-    if not others:
+    equals = [each for each in decision.equals if each is not taken]
+    if not equals:
         after = max(fitting, key=lambda each: each.accuracy)
         gap = words.points(taken.accuracy - after.accuracy)
         return f"No other{within} is as accurate: {after.name} follows {gap} behind."
-    names = words.listed([*others[:2], f"{len(others) - 2} more"] if len(others) > 3 else others)
-    verbs = ("comes", "is") if len(others) == 1 else ("come", "are")
+    names = [each.name for each in equals]
+    if len(names) > 3:
+        names = [*names[:2], f"{len(names) - 2} more"]
+    verbs = ("comes", "is") if len(equals) == 1 else ("come", "are")
+    slow = taken.ms * (1 + SAME_SPEED)
+    dearer = all(each.ms > slow or each.bytes > taken.bytes for each in equals)
     return (
-        f"None{within} is more accurate; {names} {verbs[0]} within noise of it and {verbs[1]} "
-        "slower or larger."
+        f"None{within} is more accurate; {words.listed(names)} {verbs[0]} within noise of it and "
+        f"{verbs[1]} {'slower or larger' if dearer else 'no cheaper'}."
     )
 
 
@@ -97,9 +101,9 @@ def _none_fits(comparison: Comparison, decision: Decision) -> str:
     number = len(decision.judged)
     budget = comparison.budget
     said = (
-        f"None of {number} candidates is within {_limits(budget)}."
+        f"None of {number} candidates is within {limits(budget)}."
         if number > 1
-        else f"The only candidate is not within {_limits(budget)}."
+        else f"The only candidate is not within {limits(budget)}."
     )
     return (
         f"{said} The nearest is {nearest.name} ({words.file(nearest.file)}), over by "
@@ -134,7 +138,8 @@ def _smaller(judged: Judged) -> str:
     return f"it with a smaller {words.listed(dials, 'or')}, or a smaller network"
 
 
-def _limits(budget: Budget) -> str:
+def limits(budget: Budget) -> str:
+    """The budget in words; '' where there is none."""
     parts = []
     if budget.ms is not None:
         parts.append(f"{budget.ms:g} ms")

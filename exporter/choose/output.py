@@ -14,7 +14,7 @@ PAGE = "choose.html"
 
 
 def write(comparison: Comparison, folder: Path) -> Path:
-    """Write choose.csv and choose.html; the rest of the folder stays as it is.
+    """Write choose.csv, choose.html and the pictures as SVG; the rest of the folder stays as it is.
 
     Each file appears whole or stays as it was.
 
@@ -27,7 +27,9 @@ def write(comparison: Comparison, folder: Path) -> Path:
     Raises:
         UserError: the folder cannot be written.
     """
-    files = {CSV: csv_file.text(comparison), PAGE: page.render(comparison)}
+    files = {CSV: csv_file.text(comparison)}
+    files |= {f"{name}.svg": text for name, text in page.pictures(comparison).items()}
+    files[PAGE] = page.render(comparison)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():

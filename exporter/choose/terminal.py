@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,17 +11,9 @@ from rich.text import Text
 
 from exporter.choose import advice, words
 from exporter.choose.decide import Decision, decide, standard_error
+from exporter.choose.marks import GATE, LEGEND, marks
 from exporter.choose.results import Comparison, Outcome
 
-TAKEN, FRONT, OVER, EQUAL, GATE = "►", "●", "×", "≈", "!"
-LEGEND = {
-    TAKEN: "take it",
-    FRONT: "on the Pareto front of accuracy and latency",
-    EQUAL: "as accurate as the best, within noise",
-    OVER: "over the budget",
-    GATE: "failed its gate, so that float counts",
-}
-WIDEST_NAME = 30
 INT8, FLOAT32 = "tflite-int8", "tflite-float32"
 
 
@@ -57,21 +48,6 @@ def show(comparison: Comparison, console: Console) -> None:
                        "--adb' measures on one.", "dim"))  # fmt: skip
 
 
-def marks(decision: Decision, outcome: Outcome) -> str:
-    """Up to three of the signs of `LEGEND`; '' where the candidate has no figures."""
-    judged = decision.of(outcome)
-    if judged is None:
-        return ""
-    if not judged.fits:
-        return (FRONT if judged in decision.front else "") + OVER
-    found = TAKEN if judged is decision.taken else ""
-    if judged in decision.front:
-        found += FRONT
-    if judged in decision.equals and len(decision.equals) > 1:
-        found += EQUAL
-    return found
-
-
 def _table(comparison: Comparison, decision: Decision, width: int) -> Table:
     columns = _columns(comparison, decision)
     while len(columns) > 2 and _wide(columns, comparison.outcomes) > width:
@@ -98,20 +74,10 @@ def _wide(columns: Sequence[_Column], outcomes: Sequence[Outcome]) -> int:
     return total
 
 
-def broken(name: str, widest: int = WIDEST_NAME) -> str:
-    """A long name on several lines, parted where an option begins."""
-    lines = [""]
-    for piece in re.findall(r"[^:,]*[:,]?", name):
-        if lines[-1] and len(lines[-1]) + len(piece) > widest:
-            lines.append("  ")
-        lines[-1] += piece
-    return "\n".join(lines)
-
-
 def _columns(comparison: Comparison, decision: Decision) -> list[_Column]:
     return [
         _Column("", lambda each: marks(decision, each), "left"),
-        _Column("candidate", lambda each: broken(each.name), "left"),
+        _Column("candidate", lambda each: words.broken(each.name), "left"),
         _Column("start", lambda each: "failed" if each.failure else each.start, "left", 1),
         _Column("params", _number("parameters"), rank=6),
         _Column("MACs", _number("multiply_adds"), rank=4),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+WIDEST_NAME = 30  # characters
 FILE_WORDS = {
     "torch": "PyTorch",
     "tflite-float32": "float32",
     "tflite-float16": "float16",
     "tflite-int8": "int8",
 }
-START_WORDS = {"published": "published", "file": "file", "scratch": "from scratch"}
 
 
 def percent(share: float | None) -> str:
@@ -78,3 +79,13 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 
 def file(key: str) -> str:
     return FILE_WORDS.get(key, key)
+
+
+def broken(name: str, widest: int = WIDEST_NAME) -> str:
+    """A long name on several lines, parted where an option begins."""
+    lines = [""]
+    for piece in re.findall(r"[^:,]*[:,]?", name):
+        if lines[-1] and len(lines[-1]) + len(piece) > widest:
+            lines.append("  ")
+        lines[-1] += piece
+    return "\n".join(lines)

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from exporter.choose import csv_file, terminal
+from exporter.choose import csv_file, terminal, words
 from exporter.choose.decide import decide
+from exporter.choose.marks import marks
 from exporter.choose.results import Comparison, Latency, Outcome
 from support.comparisons import INT8, comparison, five, outcome, twelve, two
 
@@ -111,7 +112,7 @@ def line(said: Comparison, name: str) -> list[str]:
 
 def test_marks_say_without_colour_what_is_to_be_taken() -> None:
     said = twelve()
-    found = {each.name: terminal.marks(decide(said), each) for each in said.outcomes}
+    found = {each.name: marks(decide(said), each) for each in said.outcomes}
     assert found["mobilenet_v2"] == "►●≈"
     assert found["mobilenet_v3_large"] == "≈"
     assert found["mobilenet_v3_small"] == ""
@@ -119,7 +120,7 @@ def test_marks_say_without_colour_what_is_to_be_taken() -> None:
     assert found["vgg16"] == "×"
     assert "".join(found.values()).count("►") == 1
     assert line(said, "mobilenet_v2")[0] == "►●≈"
-    assert terminal.marks(decide(five()), five().outcomes[-1]) == ""
+    assert marks(decide(five()), five().outcomes[-1]) == ""
 
 
 def test_cells_are_the_figures() -> None:
@@ -134,17 +135,17 @@ def test_cells_are_the_figures() -> None:
 def test_only_signs_that_occur_are_explained() -> None:
     assert "over the budget" in shown(five(), 100).split("\n\n")[0]
     assert "over the budget" not in shown(two(), 100)
-    assert "failed its gate, so" in shown(twelve(), 100)
+    assert "failed its parity gate" in shown(twelve(), 100)
 
 
 def test_names_are_parted_where_an_option_begins() -> None:
     name = "mobilenet_v2:width_mult=0.35,input_size=160,output_stride=16"
-    parted = terminal.broken(name)
+    parted = words.broken(name)
     assert parted.splitlines() == [
         "mobilenet_v2:width_mult=0.35,", "  input_size=160,", "  output_stride=16"
     ]  # fmt: skip
     assert parted.replace("\n  ", "") == name
-    assert terminal.broken("resnet18") == "resnet18"
+    assert words.broken("resnet18") == "resnet18"
 
 
 def test_nothing_to_show_is_no_error() -> None:
