@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.convert.graph import Array
+from exporter.convert.held_weights import row_blocks
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.plan import Affine, QuantizedWeights
 
@@ -59,9 +60,10 @@ def quantize_weights(
             2^8 or more, beyond what the runtimes' kernels accept.
     """
     _check_finite(weight, bias, name)
-    rows = weight.reshape(weight.shape[0], -1).astype(np.float64)
+    rows = weight.reshape(weight.shape[0], -1)
     wide_bias = bias.astype(np.float64)
-    largest = np.abs(rows).max(axis=1, initial=0.0)
+    high, low = rows.max(axis=1, initial=0.0), rows.min(axis=1, initial=0.0)
+    largest = np.maximum(high, -low).astype(np.float64)
     dead = largest == 0.0
     scales = np.where(dead, result.scale / source.scale / 2**8, largest / LIMIT)
     needed = np.maximum(
@@ -73,7 +75,10 @@ def quantize_weights(
     stored = _float32_up(np.where(widened, needed, scales))
     _check_multipliers(stored, source, result, name)
     step = stored.astype(np.float64)
-    values = np.clip(np.rint(rows / step[:, None]), -LIMIT, LIMIT).astype(np.int8)
+    values = np.empty(rows.shape, np.int8)
+    for some in row_blocks(rows):
+        exact = rows[some].astype(np.float64) / step[some, None]
+        values[some] = np.clip(np.rint(exact), -LIMIT, LIMIT)
     quantized = QuantizedWeights(
         values=values.reshape(weight.shape),
         scales=stored,
@@ -132,8 +137,11 @@ def dequantize_weights(weights: QuantizedWeights, source: Affine) -> tuple[Array
     """The float32 weights and bias that the integers stand for."""
     scales = weights.scales.astype(np.float64)
     shape = (-1,) + (1,) * (weights.values.ndim - 1)
+    values = np.empty(weights.values.shape, np.float32)
+    for some in row_blocks(values):
+        values[some] = weights.values[some] * scales[some].reshape(shape)
     return (
-        (weights.values * scales.reshape(shape)).astype(np.float32),
+        values,
         (weights.bias * (scales * source.scale)).astype(np.float32),
     )
 
