@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from target_graphs import CASES, Sketch, make, small_contract, some_pixels
+from target_graphs import CASES, ZOO_CASES, Sketch, make, small_contract, some_pixels
 
 from exporter.convert.graph import (
     Add,
@@ -239,7 +239,7 @@ def test_scales_that_float16_cannot_hold_move_their_integers() -> None:
         w8a8.half_scales(values, np.float32([1e5, 1, 1, 1]), "layer")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *ZOO_CASES])
 def test_in_float32_it_answers_as_the_simulated_plan(name: str, tmp_path: Path) -> None:
     """The plan's integers and scales to the last bit; onnxruntime computes in between."""
     graph = for_channels_last(make(name).classify())
@@ -253,7 +253,11 @@ def test_in_float32_it_answers_as_the_simulated_plan(name: str, tmp_path: Path) 
     np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["depthwise", "residual", "squeeze_excite", "concat_channels"])
+HALF = ["depthwise", "residual", "squeeze_excite", "concat_channels", "excite_swish",
+        "shuffle_unit", "local_response", "tanh"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALF)
 def test_in_float16_it_answers_nearly_so(name: str, tmp_path: Path) -> None:
     graph = for_channels_last(make(name).classify())
     plan = planned(graph)

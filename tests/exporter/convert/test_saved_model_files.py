@@ -16,7 +16,20 @@ import pytest
 from target_graphs import Sketch, make, small_contract, some_pixels
 
 from exporter.convert.evaluate import Evaluator
-from exporter.convert.graph import Fused, GlobalAveragePool, Graph, HardSwish, Node, Softmax
+from exporter.convert.graph import (
+    ChannelShuffle,
+    Concat,
+    Fused,
+    GlobalAveragePool,
+    Graph,
+    HardSwish,
+    LocalResponseNorm,
+    MaxPool,
+    Node,
+    Slice,
+    Softmax,
+    Tanh,
+)
 from exporter.convert.targets import saved_model
 from models.contract import Contract
 
@@ -85,6 +98,30 @@ def test_tensorflows_converter_finds_nothing_to_do(written: tuple[Graph, Contrac
     assert found == {
         "CAST": 1, "SUB": 1, "MUL": 1, "PAD": 1, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 1,
         "ADD": 1, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_operators_of_the_zoo_become_one_each(tmp_path: Path) -> None:
+    """Those of the TFLite writer: SLICE and not STRIDED_SLICE, one CONV_2D for all groups."""
+    sketch = Sketch()
+    sketch.conv(8, 3)
+    sketch.add(Tanh)
+    sketch.add(LocalResponseNorm, size=5, alpha=0.1)
+    whole = sketch.conv(8, 8, 3, 3, groups=4, padding=(1, 1, 1, 1))
+    low = sketch.add(Slice, whole, axis=1, start=0, stop=3)
+    high = sketch.add(Slice, whole, axis=1, start=3, stop=8)
+    sketch.add(Concat, high, low)
+    sketch.add(ChannelShuffle, groups=2)
+    sketch.add(MaxPool, kernel=(3, 3), strides=(2, 2), padding=(0, 0, 1, 1))
+    sketch.add(GlobalAveragePool)
+    saved_model.write(sketch.classify(), small_contract(), tmp_path / "m")
+    found = tflite_operators(tmp_path / "m")
+    found.pop("DELEGATE", None)
+    assert found == {
+        "CAST": 1, "CONV_2D": 2, "TANH": 1, "LOCAL_RESPONSE_NORMALIZATION": 1, "SLICE": 2,
+        "CONCATENATION": 1, "RESHAPE": 2, "TRANSPOSE": 1, "PADV2": 1, "MAX_POOL_2D": 1,
+        "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1,
     }  # fmt: skip
 
 

@@ -271,10 +271,10 @@ def _slice(node: Slice, to: _Emitter) -> Value:
 
 @_emits(ChannelShuffle)
 def _channel_shuffle(node: ChannelShuffle, to: _Emitter) -> Value:
-    """With height and width as one axis, so that no tensor has more than four."""
+    """Each pixel's channels as a matrix, turned over; the operators of the TFLite file."""
     _, channels, height, width = to.shape(node.inputs[0])
-    split = [1, height * width, node.groups, channels // node.groups]
-    x = to.tf.transpose(to.tf.reshape(to.read(node), split), [0, 1, 3, 2])
+    split = [height * width, node.groups, channels // node.groups]
+    x = to.tf.transpose(to.tf.reshape(to.read(node), split), [0, 2, 1])
     return to.tf.reshape(x, [1, height, width, channels])
 
 
