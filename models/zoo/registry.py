@@ -104,7 +104,8 @@ class Architecture:
         normalization: of the published weights.
         published: the name of torchvision's weights enum with its member, e.g.
             'MobileNet_V2_Weights.IMAGENET1K_V2'; None where nobody publishes any.
-        published_options: the options those weights were trained with.
+        published_options: the options without which those weights would not fit; of the
+            others any value will do.
         auxiliary: module paths of the last layers of heads that exist in training only;
             in training mode the network then gives a tuple, the logits first.
         auxiliary_weight: how much the loss of each of those heads counts.

@@ -83,3 +83,21 @@ def resnext101_32x8d(classes: int, *, input_size: int) -> nn.Module:
 
     del input_size  # pooled to a fixed size before the head
     return build(weights=None, num_classes=classes)
+
+
+@register(
+    "resnext152_32x4d",
+    head="fc",
+    stem=("conv1", "bn1"),
+    options={"input_size": input_size_option(224, 32)},
+)
+def resnext152_32x4d(classes: int, *, input_size: int) -> nn.Module:
+    """ResNeXt-152 32x4d: ResNet-152's 3, 8, 36 and 3 blocks with ResNeXt's 32 groups of 4.
+
+    The paper (Xie et al. 2016, arXiv:1611.05431) stops at 101 layers; nobody publishes
+    weights of this one in torchvision's layout.
+    """
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    del input_size  # pooled to a fixed size before the head
+    return ResNet(Bottleneck, [3, 8, 36, 3], num_classes=classes, groups=32, width_per_group=4)

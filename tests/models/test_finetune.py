@@ -109,7 +109,7 @@ def test_the_checkpoint_is_ready_to_export(whole_run: tuple[Path, list[str]]) ->
     assert contract.preprocessing.normalization.mean == (127.5, 127.5, 127.5)
     assert contract.preprocessing.resize_shorter_side == 55  # 48 * 256 / 224 = 54.9
     assert (contract.name, contract.architecture) == ("whole", "mobilenet_v2")
-    assert found.options == {"width_mult": 0.1, "input_size": 48}
+    assert found.options == {"width_mult": 0.1, "input_size": 48, "output_stride": 32}
 
 
 def test_best_epoch_is_what_was_kept(whole_run: tuple[Path, list[str]]) -> None:

@@ -267,7 +267,7 @@ def test_several_answers_at_once(settings: TrainSettings, trained: Path, tmp_pat
 def test_what_the_checkpoint_says_is_filled_in(settings: TrainSettings, trained: Path) -> None:
     found = continued(settings)
     assert found.weights == str(trained / CHECKPOINT)
-    assert dict(found.options) == {"width_mult": 0.1, "input_size": 48}
+    assert dict(found.options) == {"width_mult": 0.1, "input_size": 48, "output_stride": 32}
     assert found.name == "colours"
     assert found.preprocessing.resize_shorter_side == 55
     assert continued(found) == found

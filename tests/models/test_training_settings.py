@@ -58,7 +58,7 @@ def test_importing_does_not_import_torch() -> None:
         ({"crop_scale": (0.5, 0.4)}, "crop_scale[1] is 0.4"),
         ({"train_size": 8}, "train_size is 8"),
         ({"resume": True, "force": True}, "exclude each other"),
-        ({"architecture": "alexnet"}, "Unknown architecture"),
+        ({"architecture": "mobilenet_v9"}, "Unknown architecture"),
         ({"options": {"width_mult": 9.0}}, "width_mult is 9.0"),
         ({"weights": "no-such-file.pth"}, "no-such-file.pth does not exist"),
         ({"weights": "imagenet", "options": {"width_mult": 0.5}}, "width_mult=1.0, not 0.5"),

@@ -18,36 +18,91 @@ def small(name: str) -> dict[str, Any]:
     return {key: option.smallest for key, option in entry.options.items()}
 
 
-@pytest.mark.parametrize("name", zoo.names())
-def test_entry_is_whole(name: str) -> None:
+def pictures(name: str) -> Any:
+    """Two pictures of the smallest size, float32 in [-1, 1)."""
     entry = zoo.get(name)
-    net = zoo.create(name, 5, **small(name)).eval()
     size = int(entry.options["input_size"].smallest)
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(2, 1 if entry.grayscale else 3, size, size, generator=generator) * 2 - 1
+
+
+@pytest.fixture(scope="module", params=zoo.names())
+def made(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    """An entry and its smallest network with five classes, made once for all tests here."""
+    torch.manual_seed(0)
+    name = request.param
+    return zoo.get(name), zoo.create(name, 5, **small(name))
+
+
+def test_entry_is_whole(made: tuple[Any, Any]) -> None:
+    entry, net = made
     with torch.no_grad():
-        assert net(torch.zeros(2, 3, size, size)).shape == (2, 5)
+        assert net.eval()(pictures(entry.name)).shape == (2, 5)
     stem, norm = entry.stem
     assert isinstance(net.get_submodule(stem), torch.nn.Conv2d)
-    assert net.get_submodule(stem).in_channels == 3
+    assert net.get_submodule(stem).in_channels == (1 if entry.grayscale else 3)
     if norm is not None:
         assert isinstance(net.get_submodule(norm), torch.nn.BatchNorm2d)
     assert set(entry.published_options) <= set(entry.options)
 
 
-@pytest.mark.parametrize("name", zoo.names())
-def test_replaced_head_is_nearly_uniform_and_leaves_the_rest(name: str) -> None:
-    entry = zoo.get(name)
-    net = zoo.create(name, 5, **small(name)).eval()
-    before = {key: value.clone() for key, value in net.state_dict().items()}
+def test_tail_gives_the_logits_from_what_the_head_takes(made: tuple[Any, Any]) -> None:
+    entry, net = made
+    taken: list[Any] = []
+    head = net.eval().get_submodule(entry.head)
+    hook = head.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+    with torch.no_grad():
+        logits = net(pictures(entry.name))
+        hook.remove()
+        (features,) = taken
+        again = entry.tail(net)(features)
+    assert torch.equal(again, logits)
+    assert float(logits.abs().max()) > 0  # or any tail of zeros would do
+
+
+def test_training_reaches_every_weight(made: tuple[Any, Any]) -> None:
+    entry, net = made
+    answers = net.train()(pictures(entry.name))
+    if entry.auxiliary:
+        assert isinstance(answers, tuple)
+        assert len(answers) == 1 + len(entry.auxiliary)
+    else:
+        answers = (answers,)
+    assert all(logits.shape == (2, 5) for logits in answers)
+    losses = [torch.nn.functional.cross_entropy(x, torch.tensor([1, 3])) for x in answers]
+    assert 0.5 < losses[0].item() < 6.0  # a guess among five has log(5) = 1.6
+    sum(losses).backward()
+    gradients = {key: value.grad for key, value in net.named_parameters()}
+    net.zero_grad(set_to_none=True)
+    assert [key for key, value in gradients.items() if value is None] == []
+    assert all(bool(value.isfinite().all()) for value in gradients.values())
+    assert float(gradients[entry.stem[0] + ".weight"].abs().max()) > 0
+
+
+def test_replaced_head_is_nearly_uniform_and_leaves_the_rest(made: tuple[Any, Any]) -> None:
+    entry, net = made
+    before = {key: (value.data_ptr(), value._version) for key, value in net.state_dict().items()}
+    tail = entry.tail(net)
     assert entry.replace_head(net, 7) is net
     after = net.state_dict()
     assert set(after) == set(before)
-    for key in before:
+    for key, value in after.items():
         if key.rpartition(".")[0] in (entry.head, *entry.auxiliary):
-            assert after[key].shape[0] == 7
+            assert value.shape[0] == 7
         else:
-            assert torch.equal(after[key], before[key])
+            assert (value.data_ptr(), value._version) == before[key]
     assert float(after[entry.head + ".bias"].abs().max()) == 0.0
     assert 0.005 < float(after[entry.head + ".weight"].std()) < 0.02
+    assert entry.tail(net) is not tail
+    assert next(entry.tail(net).parameters()).shape[0] == 7
+    entry.replace_head(net, 5)  # as it was made
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_size_below_the_smallest_is_refused(name: str) -> None:
+    smallest = int(zoo.get(name).options["input_size"].smallest)
+    with pytest.raises(ZooError, match=f"input_size is {smallest - 1}"):
+        zoo.create(name, 5, input_size=smallest - 1)
 
 
 def test_published_weights_exist_in_torchvision() -> None:
@@ -59,22 +114,6 @@ def test_published_weights_exist_in_torchvision() -> None:
         if published is not None:
             enum, member = published.split(".")
             assert getattr(torchvision.models, enum)[member].url.startswith("https://")
-
-
-@pytest.mark.parametrize("name", zoo.names())
-def test_tail_gives_the_logits_from_what_the_head_takes(name: str) -> None:
-    entry = zoo.get(name)
-    net = entry.create(5, small(name)).eval()
-    entry.replace_head(net, 4)  # the tail is of the head that is there now
-    size = int(entry.options["input_size"].smallest)
-    taken: list[Any] = []
-    net.get_submodule(entry.head).register_forward_pre_hook(lambda _, given: taken.append(given[0]))
-    with torch.no_grad():
-        logits = net(torch.rand(2, 1 if entry.grayscale else 3, size, size))
-        (features,) = taken
-        again = entry.tail(net)(features)
-    assert torch.equal(again, logits)
-    assert float(logits.abs().max()) > 0  # or any tail of zeros would do
 
 
 def test_tail_of_squeezenet_ends_with_its_pooling() -> None:
