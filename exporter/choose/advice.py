@@ -14,11 +14,11 @@ from exporter.choose.decide import (
     same_accuracy,
 )
 from exporter.choose.results import NONE_PUBLISHED, Budget, Comparison, Outcome
+from models.zoo import card
 
 LARGE_DROP = 0.02
 COARSE = 0.03  # a standard error above that tells few candidates apart
 NAMED = 3
-SWISH = ("efficientnet", "mobilenet_v3")
 
 
 def verdict(comparison: Comparison, decision: Decision) -> str:
@@ -216,17 +216,25 @@ def large_drop(outcome: Outcome, images: int) -> bool:
     return drop is not None and drop > max(LARGE_DROP, drop_noise(outcome, images))
 
 
+def at_risk(architecture: str) -> bool:
+    """Whether the card of an architecture warns of int8."""
+    try:
+        return card.load(architecture).int8.startswith("At risk")
+    except card.CardError:
+        return False
+
+
 def _large_drops(comparison: Comparison) -> list[str]:
     found = [each for each in comparison.outcomes if large_drop(each, comparison.test_images)]
     if not found:
         return []
     said = words.listed([f"{each.name} {words.points(each.int8_drop or 0.0)}" for each in found])
     sentence = f"int8 costs much: {said}."
-    swish = [each.name for each in found if each.architecture.startswith(SWISH)]
-    if swish:
+    risky = list(dict.fromkeys(each.architecture for each in found if at_risk(each.architecture)))
+    if risky:
         sentence += (
-            f" Swish and squeeze-and-excitation, as in {words.listed(swish)}, are hard to hold "
-            "in eight bits."
+            f" Of {words.listed(risky)} that is known: swish and squeeze-and-excitation are hard "
+            f"to hold in eight bits ('exporter zoo {risky[0]}' says more)."
         )
     return [
         f"{sentence} 'exporter export --quantizer distill' or '--int8-budget 1.25x' may win it "

@@ -82,6 +82,8 @@ def scaled(values: Iterable[float], start: float, stop: float, ticks: int = 6) -
     found = list(values)
     least, most = min(found), max(found)
     if least <= 0 or most / least < SPREAD:
+        if most < 1.1 * least:
+            return linear([0.0, 1.5 * most], start, stop, ticks)
         low = 0.0 if least < 0.5 * most else least / (1 + _MARGIN)
         return linear([low, most * (1 + _MARGIN)], start, stop, ticks)
     reach = max(math.log(most / least), math.log(2)) * _MARGIN
@@ -104,8 +106,9 @@ def linear(
     """
     found = list(values)
     least, most = min(found), max(found)
-    if most == least:
-        least, most = least - 0.5 * (abs(least) or 1.0), most + 0.5 * (abs(most) or 1.0)
+    if most - least <= 1e-6 * max(abs(most), 1e-6):
+        reach = 0.5 * abs(least) if abs(least) > 1e-3 else 0.5
+        least, most = least - reach, most + reach
         least, most = max(least, bounds[0]), min(most, bounds[1])
     step = nice_step(most - least, ticks)
     low = max(step * math.floor(least / step + 1e-9), bounds[0])

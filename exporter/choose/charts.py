@@ -35,7 +35,7 @@ class Shape:
     characters: int
     names: int
     left: int = 50
-    right: int = 14
+    right: int = 20
     top: int = 30
     bottom: int = 44
 

@@ -11,6 +11,7 @@ from models.errors import UserError
 
 CSV = "choose.csv"
 PAGE = "choose.html"
+PICTURES = ("choose-accuracy.svg", "choose-size.svg")
 
 
 def write(comparison: Comparison, folder: Path) -> Path:
@@ -28,12 +29,15 @@ def write(comparison: Comparison, folder: Path) -> Path:
         UserError: the folder cannot be written.
     """
     files = {CSV: csv_file.text(comparison)}
-    files |= {f"{name}.svg": text for name, text in page.pictures(comparison).items()}
+    files |= dict(zip(PICTURES, page.pictures(comparison), strict=True))
     files[PAGE] = page.render(comparison)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            _replace(folder / name, text)
+            if text:
+                _replace(folder / name, text)
+            else:
+                (folder / name).unlink(missing_ok=True)  # an earlier comparison's
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written.",

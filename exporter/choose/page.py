@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -55,7 +56,7 @@ def render(comparison: Comparison) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(file=words.file, parted=_parted)
+    environment.filters.update(file=words.file, parted=_parted, commands=commands)
     decision = decide(comparison)
     groups = _groups(comparison)
     rows = [_row(outcome, decision, groups) for outcome in comparison.outcomes]
@@ -76,24 +77,22 @@ def render(comparison: Comparison) -> str:
         columns=4 + sum(len(keys) for _, keys, _ in groups),
         rows=rows,
         legend=_legend(rows, comparison),
-        training=_training(comparison),
         version=__version__,
     )
 
 
-def pictures(comparison: Comparison) -> dict[str, str]:
-    """The two pictures as files: name without ending to SVG; none where there is none."""
+def pictures(comparison: Comparison) -> tuple[str, str]:
+    """Accuracy against latency, and size against what int8 costs, each as an SVG file's text.
+
+    Each is '' where nothing of it was measured.
+    """
     decision = decide(comparison)
-    drawn = {
-        "choose-accuracy": charts.accuracy_chart(comparison, decision, charts.WIDE),
-        "choose-size": charts.size_chart(comparison, decision, charts.WIDE),
-    }
     style = f"<style>{_css()} svg {{ background: var(--card); }}</style>"
-    return {
-        name: str(picture).replace("<defs>", f"{style}<defs>", 1)
-        for name, picture in drawn.items()
-        if picture
-    }
+    accuracy, size = (
+        str(draw(comparison, decision, charts.WIDE)).replace("<defs>", f"{style}<defs>", 1)
+        for draw in (charts.accuracy_chart, charts.size_chart)
+    )
+    return accuracy, size
 
 
 def _css() -> Markup:
@@ -114,6 +113,14 @@ def _parted(name: str) -> Markup:
     """A name that may be broken where an option begins."""
     pieces = words.broken(name, 1).splitlines()
     return Markup("<wbr>").join(escape(piece.strip()) for piece in pieces)
+
+
+def commands(sentence: str) -> Markup:
+    """A sentence, its quoted commands as code and its flags kept on one line."""
+    text = re.sub(r"&#39;((?:exporter|--)[^&]*)&#39;", r"<code>\1</code>", str(escape(sentence)))
+    return Markup(
+        re.sub(r"(--[a-z0-9-]+ [0-9.]+[0-9]|--[a-z0-9-]+)", r'<span class="flag">\1</span>', text)
+    )
 
 
 def _row(outcome: Outcome, decision: Decision, groups: Iterable[Group]) -> Row:
@@ -191,15 +198,3 @@ def _keys(figures: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 def _count(value: int) -> str:
     return words.count(value) if value else "–"
-
-
-def _training(comparison: Comparison) -> str:
-    epochs = sorted({of.epochs for of in comparison.outcomes if not of.failure})
-    if not epochs:
-        return "None finished."
-    count = words.listed([str(each) for each in epochs], "or")
-    return (
-        f"{count} epoch{'s' * (epochs != [1])} for each candidate, short and equal: with weights "
-        "the backbone is frozen and a new head learns from its features, without weights all is "
-        "trained. It ranks candidates; a full training of the one taken gives more."
-    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.choose import words
-from exporter.choose.advice import large_drop, remarks, verdict
+from exporter.choose.advice import at_risk, large_drop, remarks, verdict
 from exporter.choose.decide import decide
 from exporter.choose.results import NONE_PUBLISHED, Budget, Comparison, Latency, Outcome
 from support.comparisons import INT8, comparison, five, outcome, twelve, two
@@ -116,11 +116,20 @@ def test_a_slow_tail_is_told() -> None:
 
 def test_a_large_drop_warns_and_swish_is_named() -> None:
     found = also(five())
-    assert "int8 costs much: efficientnet_b0 7.0 points. Swish" in found
+    assert "int8 costs much: efficientnet_b0 7.0 points. Of efficientnet_b0 that is known" in found
     assert "--int8-budget" in found
     plain = also(comparison(outcome("resnet18", drop=0.08)))
     assert "resnet18 8.0 points" in plain
-    assert "Swish" not in plain
+    assert "swish" not in plain
+
+
+@pytest.mark.parametrize(
+    ("architecture", "risk"),
+    [("efficientnet_b3", True), ("mobilenet_v3_small", True), ("resnet18", False),
+     ("mobilenet_v2", False), ("no_such_network", False)],
+)  # fmt: skip
+def test_who_is_at_risk_stands_on_the_cards(architecture: str, risk: bool) -> None:
+    assert at_risk(architecture) is risk
 
 
 @pytest.mark.parametrize(
