@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ from models.errors import UserError
 OPSET = 18  # what torch's exporter writes without converting versions; the only place it is said
 OLDEST_OPSET = 7  # below it, Add and Mul do not broadcast as NumPy does
 _PRODUCER = "exporter"
+_LARGE = 2**21  # values of a weight that is kept out of copies
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 
@@ -102,8 +104,15 @@ def check_model(model: onnx.ModelProto, origin: str) -> None:
     Raises:
         OnnxFileError: the check fails.
     """
+    for tensor in model.graph.initializer:
+        if _is_large(tensor) and len(tensor.raw_data) != math.prod(tensor.dims) * _width(tensor):
+            raise OnnxFileError(
+                f"{origin} does not pass ONNX's own checks.",
+                f"{tensor.name} holds {len(tensor.raw_data)} bytes, its shape says otherwise",
+                "export it again, with a newer version of the library that wrote it",
+            )
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(_without_large(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise OnnxFileError(
             f"{origin} does not pass ONNX's own checks.",
@@ -113,19 +122,71 @@ def check_model(model: onnx.ModelProto, origin: str) -> None:
 
 
 def infer_shapes(model: onnx.ModelProto, origin: str) -> onnx.ModelProto:
-    """A copy with the shape of every tensor that can be known.
+    """The model with the shape of every tensor that can be known.
+
+    It is a copy, but for one with large weights, which is changed itself: their numbers
+    decide no shape, and copying half a gigabyte there and back takes seconds.
 
     Raises:
         ShapesError: the sizes of the model's own tensors contradict each other.
     """
+    light = _without_large(model)
     try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        found = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+        if light is model:
+            return found
+        for kind in ("node", "value_info", "output"):
+            known = getattr(model.graph, kind)
+            del known[:]
+            known.extend(getattr(found.graph, kind))
+        return model
     except onnx.shape_inference.InferenceError as error:
         raise ShapesError(
             f"The tensor sizes in {origin} contradict each other.",
             _first_line(error),
             "export the model again with a fixed input of batch 1",
         ) from error
+
+
+def _is_large(tensor: onnx.TensorProto) -> bool:
+    return (
+        tensor.data_type in _FLOATS
+        and tensor.HasField("raw_data")
+        and math.prod(tensor.dims) >= _LARGE
+    )
+
+
+def _width(tensor: onnx.TensorProto) -> int:
+    """Bytes of an element."""
+    return int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _without_large(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with inputs in place of large float weights; the model itself if it has none.
+
+    onnx's functions are given serialized models, and those end at 2 GB.
+    """
+    graph = model.graph
+    large = {tensor.name for tensor in graph.initializer if _is_large(tensor)}
+    if not large or any(attribute.HasField("g") for n in graph.node for attribute in n.attribute):
+        return model
+    body = onnx.GraphProto(name=graph.name, doc_string=graph.doc_string)
+    for kind in ("node", "input", "output", "value_info"):
+        getattr(body, kind).extend(getattr(graph, kind))
+    given = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if tensor.name not in large:
+            body.initializer.append(tensor)
+        elif tensor.name not in given:
+            body.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return onnx.helper.make_model(
+        body,
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+        functions=model.functions,
+    )
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:

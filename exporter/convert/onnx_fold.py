@@ -226,10 +226,9 @@ def _captured(node: onnx.NodeProto) -> set[str]:
 
 
 def _keep(field: Any, kept: list[Any]) -> None:
-    if len(kept) != len(field):
-        copies = [type(part).FromString(part.SerializeToString()) for part in kept]
-        del field[:]
-        field.extend(copies)
+    places = {id(part) for part in kept}
+    for place in reversed([i for i, part in enumerate(field) if id(part) not in places]):
+        del field[place]
 
 
 def _run(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from exporter.convert.graph import BatchNorm, Conv, Dense
@@ -77,7 +80,7 @@ def _gemm(node: onnx.NodeProto, to: Reading) -> None:
     given = attributes(node)
     if given.get("transA", 0):
         raise Unsupported("it transposes its first input (transA)")
-    weight = np.asarray(to.constant(node.input[1], "weight"), np.float64)
+    weight = to.constant(node.input[1], "weight")
     weight = weight if given.get("transB", 0) else weight.T
     bias = np.zeros(len(weight))
     name = optional(node, 2)
@@ -88,12 +91,13 @@ def _gemm(node: onnx.NodeProto, to: Reading) -> None:
         except ValueError as error:
             raise Unsupported(f"its bias has the shape {list(shift.shape)}") from error
     alpha, beta = float(given.get("alpha", 1.0)), float(given.get("beta", 1.0))
-    _dense(node, to, weight * alpha, bias * beta)
+    scaled = weight if alpha == 1.0 else weight.astype(np.float64) * alpha
+    _dense(node, to, scaled, bias * beta)
 
 
 @reads("MatMul")
 def _mat_mul(node: onnx.NodeProto, to: Reading) -> None:
-    weight = np.asarray(to.constant(node.input[1], "second operand"), np.float64)
+    weight = to.constant(node.input[1], "second operand")
     if weight.ndim != 2:
         raise Unsupported(f"its weight has {weight.ndim} axes, 2 are needed")
     _dense(node, to, weight.T, np.zeros(weight.shape[1]))
@@ -102,7 +106,7 @@ def _mat_mul(node: onnx.NodeProto, to: Reading) -> None:
 def _dense(
     node: onnx.NodeProto,
     to: Reading,
-    weight: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    weight: npt.NDArray[Any],
     bias: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
 ) -> None:
     source = to.tensor(node.input[0])

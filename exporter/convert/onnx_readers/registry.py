@@ -197,7 +197,7 @@ def weights(values: npt.NDArray[Any], what: str) -> Array:
     if values.dtype not in (np.float16, np.float32, np.float64):
         raise Unsupported(f"its {what} is of type {values.dtype}")
     with np.errstate(over="ignore"):
-        narrowed = np.ascontiguousarray(values.astype(np.float32))
+        narrowed = np.ascontiguousarray(values.astype(np.float32, copy=False))
     if not np.isfinite(narrowed).all():
         raise Unsupported(f"its {what} does not fit into float32")
     return narrowed
