@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from exporter.convert.graph import (
     Dense,
     Graph,
@@ -26,11 +28,12 @@ from exporter.convert.graph import (
     Shape,
     Sigmoid,
     Silu,
+    Tanh,
 )
 from exporter.convert.passes.rewriting import Outcome, Rewrite, Uses, rebuild
 from exporter.convert.unsupported import Offender, UnsupportedOperatorsError
 
-_ELEMENTWISE = (Relu, Relu6, Sigmoid, HardSigmoid, HardSwish, Silu)
+_ELEMENTWISE = (Relu, Relu6, Sigmoid, HardSigmoid, HardSwish, Silu, Tanh)
 
 
 def apply(graph: Graph) -> Outcome:
@@ -92,7 +95,7 @@ def _readers(graph: Graph, tensor: str, uses: Uses) -> list[Node]:
 def _columns_moved(node: Dense, shape: Shape) -> Dense:
     _, channels, height, width = shape
     moved = node.weight.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
-    return replace(node, weight=moved.reshape(node.weight.shape).copy())
+    return replace(node, weight=np.ascontiguousarray(moved).reshape(node.weight.shape))
 
 
 def ensures(graph: Graph) -> list[str]:

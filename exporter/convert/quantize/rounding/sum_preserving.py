@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporter.convert.held_weights import row_blocks
+
 _SETTLED_BY = 32  # weights of a channel that take up the error of all the others
 
 
@@ -28,11 +30,18 @@ def to_float16(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
     remains is at most half a unit in the last place of the smallest of them. A
     channel with a weight beyond 65504 comes out not finite.
     """
-    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    channels = weight.reshape(len(weight), -1)
+    found = np.empty(channels.shape, np.float16)
+    for some in row_blocks(channels):
+        found[some] = _to_float16(channels[some].astype(np.float64))
+    return found.reshape(weight.shape)
+
+
+def _to_float16(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float16]:
     with np.errstate(over="ignore", invalid="ignore"):
         found = rows.astype(np.float16)
         error = (found.astype(np.float64) - rows).sum(axis=1)
-        largest = np.argsort(-np.abs(rows), axis=1, kind="stable")[:, :_SETTLED_BY]
+        largest = _largest(np.abs(rows))
         channel = np.arange(len(rows))
         for column in largest.T:
             exact = rows[channel, column]
@@ -40,7 +49,24 @@ def to_float16(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
             settled = (exact - error).astype(np.float16)
             error += settled.astype(np.float64) - exact
             found[channel, column] = settled
-    return found.reshape(weight.shape)
+    return found
+
+
+def _largest(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Where the largest 32 of each row are, from large to small, of equal ones the first.
+
+    What a stable sort of the whole rows gives; of long rows only a few values are sorted.
+    """
+    count = sizes.shape[1]
+    if count <= _SETTLED_BY:
+        return np.argsort(-sizes, axis=1, kind="stable")
+    least = np.partition(sizes, count - _SETTLED_BY, axis=1)[:, count - _SETTLED_BY, None]
+    taken = sizes > least
+    tied = sizes == least
+    taken |= tied & (np.cumsum(tied, axis=1) <= _SETTLED_BY - taken.sum(axis=1, keepdims=True))
+    places = np.nonzero(taken)[1].reshape(len(sizes), _SETTLED_BY)
+    order = np.argsort(-np.take_along_axis(sizes, places, 1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, 1)
 
 
 def to_int8(

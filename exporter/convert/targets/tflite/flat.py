@@ -135,10 +135,11 @@ class FlatModel:
     ) -> int:
         """Store an array; gives its tensor's index."""
         index = self.tensor(name, values.shape, values.dtype, quantization)
-        self._tensors[index].buffer = self._buffer(np.ascontiguousarray(values).tobytes())
+        content = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        self._tensors[index].buffer = self._buffer(memoryview(content))  # type: ignore[arg-type]
         return index
 
-    def _buffer(self, data: bytes) -> int:
+    def _buffer(self, data: bytes | memoryview) -> int:
         buffer = _AlignedBuffer()
         buffer.data = data
         self._buffers.append(buffer)
@@ -229,7 +230,7 @@ class FlatModel:
         size = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
         builder = _Builder(size + size // 64 + (1 << 16))
         builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
-        return bytes(builder.Output())
+        return bytes(memoryview(builder.Bytes)[builder.head :])
 
     def _operator_code(self, kind: int) -> Any:
         code = schema.OperatorCodeT()
