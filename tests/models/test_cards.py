@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,3 +171,78 @@ def test_differing_names_the_figures() -> None:
     assert differing(entry, 101, 198) == ()
     assert differing(entry, 102, 197) == ("parameters", "multiply_adds")
     assert differing(Published("paper", "", None, None, 50.0, None), 1, 1) == ()
+
+
+def _on_meta(name: str) -> Any:
+    import torch
+
+    with torch.device("meta"):
+        return zoo.get(name).create(1000)
+
+
+def _without_batch_norm(name: str) -> int:
+    net = _on_meta(name)
+    norms = {key.removesuffix("running_mean") for key in net.state_dict() if "running_mean" in key}
+    return sum(
+        value.numel()
+        for key, value in net.named_parameters()
+        if key.rpartition(".")[0] + "." not in norms
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("mobilenet_v2", 3.47), ("mobilenet_v3_small", 2.53), ("mobilenet_v3_large", 5.46)],
+)
+def test_explained_by_batch_norm(name: str, millions: float) -> None:
+    pytest.importorskip("torch")
+    assert round(_without_batch_norm(name) / 1e6, 2) == millions
+    assert f"{millions} M" in str([entry.difference for entry in load(name).published])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "figure"),
+    [
+        ("efficientnet_b2", 288, "1.088 G"),
+        ("squeezenet1_0", 227, "833 M"),
+        ("squeezenet1_1", 227, "388 M"),
+    ],
+)
+def test_explained_by_the_input_size(name: str, size: int, figure: str) -> None:
+    pytest.importorskip("torch")
+    from models.zoo.count import counted
+
+    number, unit = figure.split()
+    cost = counted(name, 1000, {"input_size": size}).multiply_adds
+    decimals = len(number.partition(".")[2])
+    assert round(cost / {"G": 1e9, "M": 1e6}[unit], decimals) == float(number)
+    assert figure in str([entry.difference for entry in load(name).published])
+
+
+@pytest.mark.parametrize(("name", "figure"), [("resnet50", "3.86 G"), ("resnet152", "11.28 G")])
+def test_explained_by_the_papers_strides(name: str, figure: str) -> None:
+    pytest.importorskip("torch")
+    from models.zoo.count import count
+
+    net = _on_meta(name)
+    for block in net.modules():
+        if type(block).__name__ == "Bottleneck" and block.conv2.stride == (2, 2):
+            block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+    assert f"{count(net, 224).multiply_adds / 1e9:.2f} G" == figure
+    assert figure in str(load(name).published[0].difference)
+
+
+def test_explained_by_5x5_convolutions() -> None:
+    torch = pytest.importorskip("torch")
+    from models.zoo.count import count
+
+    net = _on_meta("googlenet")
+    for path, module in list(net.named_modules()):
+        if path.endswith("branch3"):
+            old = module[1].conv
+            module[1].conv = torch.nn.Conv2d(
+                old.in_channels, old.out_channels, 5, padding=2, bias=False, device="meta"
+            )
+    size = count(net, 224, auxiliary=zoo.get("googlenet").auxiliary)
+    assert f"{size.parameters / 1e6:.2f} M" == "7.01 M"
+    assert "7.01 M" in str(load("googlenet").published[0].difference)
