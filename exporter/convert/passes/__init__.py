@@ -15,6 +15,7 @@ from exporter.convert.passes.fuse_activation import FUSE_ACTIVATION
 from exporter.convert.passes.merge_pad import MERGE_PAD
 from exporter.convert.passes.merge_pointwise import MERGE_POINTWISE
 from exporter.convert.passes.name_activations import NAME_ACTIVATIONS
+from exporter.convert.passes.split_clipped_pools import SPLIT_CLIPPED_POOLS
 
 __all__ = ["FLOAT_TOLERANCE", "INT8_TOLERANCE", "for_channels_last", "standard"]
 
@@ -58,4 +59,6 @@ def for_channels_last(graph: Graph) -> Graph:
         UnsupportedOperatorsError: a flattened tensor is read by something whose
             weights cannot be put into another order.
     """
-    return FLATTEN_CHANNELS_LAST.run(graph)
+    for rewrite in (FLATTEN_CHANNELS_LAST, SPLIT_CLIPPED_POOLS, CLEAN_UP):
+        graph = rewrite.run(graph)
+    return graph

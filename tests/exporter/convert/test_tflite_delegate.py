@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from exporter.convert.graph import Graph
 from exporter.convert.targets.tflite.writer import to_bytes
 from support import nets
-from support.node_cases import CONVOLUTIONS, Case
+from support.node_cases import CONVOLUTIONS, MOVES, Case
 from support.tflite_files import CONTRACT, classifier, pixels_for, plan_for
 
 
@@ -45,6 +45,13 @@ def test_a_classifier_is_one_partition(precision: str) -> None:
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=lambda case: case.name)
 def test_no_convolution_is_left_out(case: Case) -> None:
-    for precision in ("float32", "int8"):
+    for precision in ("float32", "float16", "int8"):
+        ((_, outputs),) = partitions(case.net().graph(), precision)
+        assert "probabilities" in outputs
+
+
+@pytest.mark.parametrize("case", MOVES, ids=lambda case: case.name)
+def test_slices_and_channel_shuffles_are_taken(case: Case) -> None:
+    for precision in ("float32", "float16", "int8"):
         ((_, outputs),) = partitions(case.net().graph(), precision)
         assert "probabilities" in outputs
