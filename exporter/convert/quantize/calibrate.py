@@ -30,6 +30,7 @@ from exporter.convert.quantize.ranges.rules import (
     affine,
     choose_range,
     saturated_share,
+    within,
 )
 from exporter.convert.quantize.rounding.bias_correction import (
     FEWEST_IMAGES,
@@ -304,7 +305,7 @@ def _decide(
         assert group.fixed is not None
         return group.fixed, {"rule": "given", **_affine_json(group.fixed)}
     used: Rule = "min_max" if group.logits else rule
-    wanted = choice.wanted if choice else choose_range(seen, used)
+    wanted = within(choice.wanted if choice else choose_range(seen, used), group.useful)
     chosen = affine(wanted)
     gain = {"alone_gain_db": [round(each, 2) for each in choice.gain_db]} if choice else {}
     return chosen, {
@@ -313,7 +314,7 @@ def _decide(
         "observed": _rounded(seen.low, seen.high),
         "mean": _rounded(seen.mean_low, seen.mean_high),
         "chosen": _rounded(wanted.low, wanted.high),
-        "saturated": _rounded(saturated_share(seen, chosen))[0],
+        "saturated": _rounded(saturated_share(seen, chosen, group.useful))[0],
         **_affine_json(chosen),
     }
 

@@ -63,9 +63,9 @@ def quantize_fast(
     on_image: Callable[[], None] | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Quantized:
-    """Ranges by `mean_min_max`, weights rounded to the nearest; see `calibrate`."""
+    """Ranges by the better of two rules, weights rounded to the nearest; see `calibrate`."""
     measured = measure(graph, images(), on_image, watchers)
-    return Quantized(graph, with_ranges(graph, measured, "mean_min_max"))
+    return Quantized(graph, with_ranges(graph, measured))
 
 
 def quantize(

@@ -32,7 +32,15 @@ from exporter.convert.held_weights import Weights
 from exporter.convert.quantize.groups import Group, quantized_nodes
 from exporter.convert.quantize.plan import Affine
 from exporter.convert.quantize.ranges.observe import Observation
-from exporter.convert.quantize.ranges.rules import Range, Rule, affine, choose_range, min_max
+from exporter.convert.quantize.ranges.rules import (
+    Range,
+    Rule,
+    affine,
+    choose_range,
+    min_max,
+    within,
+)
+from exporter.convert.quantize.ranges.useful import ALL, Bounds
 from exporter.convert.quantize.simulate import open_session
 
 SHARE = 0.25  # of the network's multiply-adds
@@ -83,14 +91,17 @@ def choose(
         start = late.start_of(group)
         if observation is None or group.logits or start is None:
             continue
-        choice = _best(late, start, group, _candidates(observation, rule))
+        choice = _best(late, start, group, _candidates(observation, rule, group.useful))
         if choice is not None:
             found[group.tensors[0]] = choice
     if not found:
         return {}
     chosen = [group for group in groups if group.tensors[0] in found]
     trial = late.trial(late.cut, chosen)
-    before = trial([affine(choose_range(_of(group, groups, seen), rule)) for group in chosen])
+    usual = [choose_range(_of(group, groups, seen), rule) for group in chosen]
+    before = trial(
+        [affine(within(each, group.useful)) for each, group in zip(usual, chosen, strict=True)]
+    )
     after = trial([affine(found[group.tensors[0]].wanted) for group in chosen])
     return found if all(_gains(before, after, 0.0)) else {}
 
@@ -101,11 +112,14 @@ def _of(group: Group, groups: Sequence[Group], seen: Sequence[Observation | None
     return observation
 
 
-def _candidates(seen: Observation, rule: Rule) -> dict[str, Range]:
-    """The rule's range first, then others that differ from it; none wider than what was seen."""
-    usual, full = choose_range(seen, rule), min_max(seen)
+def _candidates(seen: Observation, rule: Rule, useful: Bounds = ALL) -> dict[str, Range]:
+    """The rule's range first, then others that differ from it; none wider than what was seen,
+    nor than what is useful."""
+    usual, full = within(choose_range(seen, rule), useful), within(min_max(seen), useful)
     found = {str(rule): usual}
-    others = {str(other): choose_range(seen, other) for other in RULES if other != rule}
+    others = {
+        str(other): within(choose_range(seen, other), useful) for other in RULES if other != rule
+    }
     for factor in FACTORS:
         wide = Range(max(factor * usual.low, full.low), min(factor * usual.high, full.high))
         others[f"{rule} x {factor}"] = wide

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from exporter.convert.quantize.plan import Affine
 from exporter.convert.quantize.ranges.divergence import LEVELS, Divergence
 from exporter.convert.quantize.ranges.observe import Histogram, Observation
+from exporter.convert.quantize.ranges.useful import ALL, Bounds
 
 Rule = Literal[
     "mean_min_max",
@@ -66,6 +67,11 @@ def choose_range(seen: Observation, rule: Rule) -> Range:
     if rule not in _CHOOSERS:
         raise ValueError(f"unknown range rule {rule!r}; there are: {', '.join(RULES)}")
     return _CHOOSERS[rule](seen)
+
+
+def within(wanted: Range, useful: Bounds) -> Range:
+    """The part of a range whose values matter to what reads them."""
+    return Range(max(wanted.low, useful[0]), min(wanted.high, useful[1]))
 
 
 def min_max(seen: Observation) -> Range:
@@ -198,10 +204,14 @@ def _cumulative(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.concatenate([np.zeros(1), np.cumsum(values)])
 
 
-def saturated_share(seen: Observation, chosen: Affine) -> float:
-    """The estimated share of the values that lie beyond int8's range, 0..1."""
+def saturated_share(seen: Observation, chosen: Affine, useful: Bounds = ALL) -> float:
+    """The estimated share of the values that lie beyond int8's range, 0..1.
+
+    Values beyond `useful` are not counted where that is what cuts them off.
+    """
     x, counts = seen.histogram.centres(), seen.histogram.counts()
     low = (-128 - chosen.zero_point - 0.5) * chosen.scale
     high = (127 - chosen.zero_point + 0.5) * chosen.scale
+    x = np.clip(x, useful[0], useful[1])
     beyond = int(counts[(x < low) | (x > high)].sum())
     return beyond / max(seen.histogram.total, 1)

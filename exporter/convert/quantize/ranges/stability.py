@@ -26,7 +26,7 @@ from exporter.convert.quantize.calibrate import quantize_constants
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.groups import find_groups, quantized_nodes
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
-from exporter.convert.quantize.ranges.rules import Range, affine
+from exporter.convert.quantize.ranges.rules import Range, affine, within
 from exporter.convert.quantize.rounding.weights import quantize_weights
 from exporter.convert.quantize.select import SAME_DB
 from exporter.convert.quantize.simulate import Simulator
@@ -80,7 +80,8 @@ class ImageExtremes:
             low, high = seen.mean(axis=0)
             if group.logits:  # they are never clipped
                 low, high = seen[:, 0].min(), seen[:, 1].max()
-            scale = affine(Range(min(float(low), 0.0), max(float(high), 0.0)))
+            wanted = within(Range(min(float(low), 0.0), max(float(high), 0.0)), group.useful)
+            scale = affine(wanted)
             found.update(dict.fromkeys(group.tensors, scale))
         return found
 
