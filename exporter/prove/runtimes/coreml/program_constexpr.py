@@ -41,8 +41,10 @@ def _affine_dequantize(op: Operation) -> Compute:
         return values.value.reshape(shape)
 
     op.result = scale.type.dtype
-    shifted = data.value.astype(np.float32) - spread(zero_point).astype(np.float32)
-    return _known(spread(scale) * shifted)
+    values = data.value.astype(np.float32)  # changed in place: VGG16's take 0.4 GB in one layer
+    values -= spread(zero_point).astype(np.float32)
+    values *= spread(scale)
+    return _known(values)
 
 
 @handles("constexpr_blockwise_shift_scale", since=8)
