@@ -17,6 +17,7 @@ from exporter.choose.results import NONE_PUBLISHED, Budget, Comparison, Outcome
 from models.zoo import card
 
 LARGE_DROP = 0.02
+GUESS = 3.0  # standard errors above guessing within which nothing was learnt
 COARSE = 0.03  # a standard error above that tells few candidates apart
 NAMED = 3
 
@@ -40,6 +41,11 @@ def verdict(comparison: Comparison, decision: Decision) -> str:
         if taken is best
         else _why_cheaper(taken, best, decision.equals)
     )
+    if comparison.classes and best.accuracy <= 1 / comparison.classes + GUESS * best.error:
+        said.append(
+            f"But none does much better than guessing among {comparison.classes} classes: train "
+            "longer (--epochs) or on more images before choosing."
+        )
     return " ".join(said)
 
 

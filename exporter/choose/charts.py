@@ -174,7 +174,9 @@ def accuracy_chart(comparison: Comparison, decision: Decision, shape: Shape) -> 
     plot = canvas.plot
     x = scaled(milliseconds, plot.left, plot.right, 7 if shape is WIDE else 4)
     y = shares(percents, 50 / max(comparison.test_images, 1), plot.bottom, plot.top)
-    canvas.frame(x, y, "milliseconds an image", _images_say(comparison))
+    scale = " (errors on a logarithmic scale)" if isinstance(y, ShareAxis) else ""
+    says = f"accuracy on {comparison.test_images} test images, %{scale}"
+    canvas.frame(x, y, "milliseconds an image", says)
     if comparison.budget.ms is not None:
         canvas.forbidden(x.at(comparison.budget.ms), f"{comparison.budget.ms:g} ms")
     _front(canvas, decision.front, x, y)
@@ -281,10 +283,6 @@ def _float_point(each: Judged) -> tuple[float, float] | None:
     if each.file == FLOAT32 or FLOAT32 not in of.latency or FLOAT32 not in of.accuracy:
         return None
     return of.latency[FLOAT32].median, of.accuracy[FLOAT32]
-
-
-def _images_say(comparison: Comparison) -> str:
-    return f"accuracy on {comparison.test_images} test images, %"
 
 
 def _given(limit: float | None) -> list[float]:

@@ -127,7 +127,6 @@ def _row(outcome: Outcome, decision: Decision, groups: Iterable[Group]) -> Row:
     judged = decision.of(outcome)
     signs = marks(decision, outcome)
     cells = [
-        Cell(words.duration(outcome.training_seconds)),
         Cell(_count(outcome.parameters)),
         Cell(_count(outcome.multiply_adds)),
     ]
@@ -135,6 +134,7 @@ def _row(outcome: Outcome, decision: Decision, groups: Iterable[Group]) -> Row:
         for place, key in enumerate(keys):
             cell = figure(outcome, key)
             cells.append(Cell(cell.said, cell.title, place == 0))
+    cells.append(Cell(words.duration(outcome.training_seconds), edge=True))
     return Row(
         outcome.name,
         signs,

@@ -95,6 +95,7 @@ class Comparison:
         machine: processor, cores and threads, in words.
         test_images: how many judged each candidate.
         notes: sentences on how it was measured, shown on the page as they are.
+        classes: how many there are, so that guessing is right once in as many; 0 if not said.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -103,3 +104,4 @@ class Comparison:
     machine: str
     test_images: int
     notes: tuple[str, ...] = ()
+    classes: int = 0

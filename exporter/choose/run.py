@@ -106,6 +106,7 @@ def _compare(
         f"{device_name()}, {threads}",
         len(images.test),
         _notes(request, images),
+        len(images.train.classes),
     )
 
 

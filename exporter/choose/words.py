@@ -26,14 +26,14 @@ def points(share: float) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Three digits at most, none of them noise: '0.61', '12.4', '138'; '–' for none."""
+    """Two or three digits: '0.024', '0.61', '12.4', '138'; '–' for none."""
     if value is None:
         return "–"
     if value >= 99.95:
         return f"{value:.0f}"
     if value >= 9.995:
         return f"{value:.1f}"
-    return f"{value:.2f}" if value >= 0.005 or value == 0 else f"{value:.1g}"
+    return f"{value:.2f}" if value >= 0.0995 or value == 0 else f"{value:.2g}"
 
 
 def ms(value: float | None) -> str:

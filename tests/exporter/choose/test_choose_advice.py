@@ -100,7 +100,7 @@ def test_the_budget_it_asks_for_holds_the_candidate(ms: float) -> None:
 def test_what_the_budget_costs() -> None:
     found = also(replace(twelve(), budget=Budget(2.0)))
     assert (
-        "The budget costs accuracy: mobilenet_v2:width_mult=0.35,input_size=160,output_stride=16 "
+        "The budget costs accuracy: mobilenet_v2:width_mult=0.35:input_size=160:output_stride=16 "
         "is 18.0 points better and over by 0.10 ms." in found
     )
     assert "and 6 more by more." in found
@@ -176,6 +176,15 @@ def test_training_from_scratch_is_told() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "classes", "told"),
+    [(0.13, 8, True), (0.156, 8, True), (0.25, 8, False), (0.13, 100, False), (0.13, 0, False)],
+)
+def test_candidates_that_learnt_nothing_are_told(accuracy: float, classes: int, told: bool) -> None:
+    of = replace(comparison(outcome("a", 2.0, accuracy)), classes=classes)
+    assert (f"better than guessing among {classes} classes" in said(of)) is told
+
+
 def test_few_images_are_told() -> None:
     few = comparison(outcome("a", images=40), images=40)
     assert "40 test images know an accuracy to ± 5 points only" in also(few)
@@ -188,7 +197,7 @@ def test_failures_are_told() -> None:
 @pytest.mark.parametrize(
     ("shown", "text"),
     [
-        (words.figure(0.0), "0.00"), (words.figure(0.004), "0.004"), (words.figure(0.214), "0.21"),
+        (words.figure(0.0), "0.00"), (words.figure(0.0237), "0.024"), (words.figure(0.214), "0.21"),
         (words.figure(9.996), "10.0"), (words.figure(99.96), "100"), (words.figure(None), "–"),
         (words.count(61_706), "61.7 k"), (words.count(3_504_872), "3.50 M"),
         (words.count(999_900), "1.00 M"), (words.count(5_710_000_000), "5.71 G"),
