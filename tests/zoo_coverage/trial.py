@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from models.contract import Contract
 from models.errors import UserError
 from models.zoo.count import counted
 from support import zoo_nets
+from support.progress import Silent
 from zoo_coverage.subjects import (
     CLASSES,
     Kind,
@@ -29,27 +29,14 @@ CALIBRATION, JUDGES, EVALUATED = 48, 64, 4
 RESULT = "result.json"
 
 
-class Silent:
-    """Progress for nobody."""
-
-    def start(self, stage: str, total: int | None = None) -> None:
-        del stage, total
-
-    def advance(self) -> None:
-        """Nothing is shown."""
-
-    def done(self, note: str = "") -> None:
-        del note
-
-
 def run(subject: Subject, folder: Path) -> dict[str, Any]:
     """Export and prove one subject; every outcome is data, a defect raises."""
     from models.checkpoint import Checkpoint, save_checkpoint
 
     net, contract = network_of(subject)
     side = contract.preprocessing.resize_shorter_side
-    _draw(folder / "calibration", CALIBRATION, side, contract, seed=1)
-    _draw(folder / "judges", JUDGES, side, contract, seed=2)
+    _draw(folder / "calibration", CALIBRATION, side, seed=1)
+    _draw(folder / "judges", JUDGES, side, seed=2)
     result: dict[str, Any] = {
         "name": subject.title, "kind": subject.kind, "side": subject.side,
         "parameters": _parameters(subject, net),
@@ -87,7 +74,6 @@ def _exported(model: Path, folder: Path, more: dict[str, Path]) -> dict[str, Any
     outcome = export(request, Silent())
     report = outcome.report
     return {
-        "accuracy": report.reference_accuracy,
         "left_out": dict(outcome.left_out),
         "files": {
             row.key: {
@@ -113,14 +99,13 @@ def _parameters(subject: Subject, net: Any) -> int:
     return counted(subject.name, CLASSES, {"input_size": subject.side}).parameters
 
 
-def _draw(folder: Path, count: int, side: int, contract: Contract, seed: int) -> None:
+def _draw(folder: Path, count: int, side: int, seed: int) -> None:
     from PIL import Image
 
-    pictures, truth = zoo_nets.drawings(count, side, seed, CLASSES)
-    for index, (picture, kind) in enumerate(zip(pictures, truth, strict=True)):
-        path = folder / contract.names[int(kind)] / f"{index:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+    pictures, _ = zoo_nets.drawings(count, side, seed, CLASSES)
+    folder.mkdir()
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{index:03d}.png")
 
 
 def _peak_gib() -> float:
