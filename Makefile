@@ -25,6 +25,7 @@ TRAIN_FLAGS ?=
 EXPORT_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
+COVERAGE_FLAGS ?=
 SERVE_FLAGS ?=
 WORKERS ?= 2
 
@@ -39,7 +40,7 @@ CALIBRATION_DIR := $(CALIBRATION)
 IMAGES_DIR := $(IMAGES)
 endif
 
-.PHONY: help setup export train parity parity-arm64 parity-all serve android bench bench-int8 verify test test-all lint clean distclean
+.PHONY: help setup export train parity parity-arm64 parity-all serve android bench bench-int8 coverage-table verify test test-all lint clean distclean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s%s\n", $$1, $$2}'
@@ -100,6 +101,9 @@ bench: $(STAMP) ## the figures in the README, measured here
 
 bench-int8: $(STAMP) ## int8 beside other quantizers; fetches 4.8 GB once (BENCH_FLAGS="--peers none": ours)
 	PYTHONPATH=.:tests $(BIN)/python -m bench.int8 $(BENCH_FLAGS)
+
+coverage-table: $(STAMP) ## every architecture through every format: writes docs/coverage.md (hours; COVERAGE_FLAGS="--side 96": less)
+	PYTHONPATH=.:tests $(BIN)/python -m zoo_coverage $(COVERAGE_FLAGS)
 
 lint: $(STAMP) ## ruff, mypy and the layers
 	$(BIN)/ruff format --check .
