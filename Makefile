@@ -43,7 +43,7 @@ endif
 .PHONY: help setup export train parity parity-arm64 parity-all serve android bench bench-int8 coverage-table verify test test-all lint clean distclean
 
 help: ## this list
-	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s%s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-16s%s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== Setting up $(VENV) (once; about two minutes) =="
