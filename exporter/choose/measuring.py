@@ -119,6 +119,7 @@ def memory(path: Path | None, threads: int) -> int:
 
 def _asked(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The JSON lines that a fresh worker answers with."""
+    why = ""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "exporter.choose.worker"],
@@ -132,18 +133,20 @@ def _asked(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
                     process.stdin.write(json.dumps(request))
                     process.stdin.close()
                 for line in process.stdout:
-                    if line.startswith("{"):  # libraries may say something too
-                        yield json.loads(line)
+                    if not line.startswith("{"):  # libraries may say something too
+                        continue
+                    answer = json.loads(line)
+                    why = answer.get("error", why)
+                    yield answer
             except BaseException:
                 process.kill()
                 raise
         said.seek(0)
-        complaint = said.read()
+        last = said.read().strip().splitlines()[-1:]
     if process.returncode != 0:
-        last = complaint.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise MeasuringError(
             f"The process that measures {request['task']} ended early.",
-            last[0],
+            why or "".join(last) or f"exit code {process.returncode}",
             "close other programs or compare fewer candidates, then repeat the command: "
             "it goes on here",
         )

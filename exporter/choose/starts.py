@@ -7,6 +7,7 @@ Published weights fit the published options only: another width starts from noth
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -139,12 +140,12 @@ def _downloaded(
     path = Path(torch.hub.get_dir()) / "checkpoints" / str(entry.weights_file)
     if not path.is_file() and not reachable:
         return None, False
-    say(f"{candidate.name}: torchvision's weights, {path.name}")
     try:
-        with _impatient():
+        with _impatient(), contextlib.redirect_stderr(io.StringIO()):  # torch announces it
             published_state(entry)
     except TrainingError as error:
-        say(f"{candidate.name}: {error.what} {error.why}")
+        say(f"{error.what} {error.why}")
+        say("Candidates whose weights are not here are trained from nothing (--weights-dir).")
         return None, False
     return (path, reachable) if path.is_file() else (None, reachable)
 

@@ -7,7 +7,7 @@ It reads one JSON object from standard input and answers with JSON lines:
   process needs by itself with LiteRT loaded.
 * `{"task": "latency", "threads": n, "rounds": n, "warmup": n, "files": [{"bundle": FOLDER,
   "key": FORMAT}], "images": [PATH]}`: `{"round": i}` after each round, and at the end
-  `{"milliseconds": [[...] for each file]}`.
+  `{"milliseconds": [[...] for each file]}`, or `{"error": why}`.
 
 Nothing else of the program is loaded that would count: no PyTorch, no TensorFlow.
 """
@@ -31,9 +31,15 @@ def main() -> None:
     asked = json.load(sys.stdin)
     if asked["task"] == "memory":
         _say({"bytes": peak_memory(asked["file"], asked["threads"])})
-    else:
+        return
+    from models.errors import UserError
+
+    try:
         times = measure(asked, lambda done: _say({"round": done}))
-        _say({"milliseconds": times})
+    except UserError as error:
+        _say({"error": f"{error.what} {error.why}".rstrip()})
+        sys.exit(1)
+    _say({"milliseconds": times})
 
 
 def _say(answer: dict[str, Any]) -> None:
