@@ -128,12 +128,20 @@ class QuantizationAware(nn.Module):
                 module.active = active
 
 
+class _Tracer(fx.Tracer):
+    """Layers with weights stay one node, our own kinds of them too."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        weighted = isinstance(m, nn.Conv2d | nn.Linear)
+        return weighted or super().is_leaf_module(m, module_qualified_name)
+
+
 def _trace(net: nn.Module, example: Tensor) -> fx.GraphModule:
     """The network as a graph of calls, with the shape of what each of them gives."""
     was_training = net.training
     net.eval()  # else a functional dropout would be written down as one that drops
     try:
-        traced = fx.symbolic_trace(net)
+        traced = fx.GraphModule(net, _Tracer().trace(net))
         with torch.no_grad():
             ShapeProp(traced).propagate(example)
     except (fx.proxy.TraceError, TypeError, RuntimeError, NotImplementedError) as error:

@@ -142,6 +142,21 @@ def test_lenet5_computes_what_scaled_tanh_computes() -> None:
         assert torch.allclose(paper.head(y), ours(x), atol=1e-5)
 
 
+def test_quantization_aware_training_rounds_the_kernels_of_table_one() -> None:
+    from models.training.quantization_aware import QuantizationAware
+
+    net: Any = zoo.create("lenet5", 3).eval()
+    x = torch.rand(2, 1, 32, 32)
+    aware = QuantizationAware(net, x)
+    assert type(aware.traced.c3).__name__ == "QuantizedWeights"
+    with torch.no_grad():
+        net.c3.weight[net.c3.mask.expand_as(net.c3.weight) == 0] = 0.0
+        before = aware.traced.c3(x[:, :, :5, :5].expand(2, 6, 5, 5))
+        net.c3.weight[6:12][net.c3.mask[6:12].expand(6, 6, 5, 5) == 0] = 1e-3
+        after = aware.traced.c3(x[:, :, :5, :5].expand(2, 6, 5, 5))
+    assert torch.equal(before, after)  # what table I leaves out stays out
+
+
 @pytest.mark.parametrize("name", ["lenet5", "lenet5_relu"])
 def test_lenet_at_28_pads_the_picture_by_two(name: str) -> None:
     small, large = zoo.create(name, 3, input_size=28), zoo.create(name, 3, input_size=32)
