@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.convert.quantize.rounding.sum_preserving import to_float16, to_int8
+from exporter.convert.quantize.rounding.sum_preserving import _first, to_float16, to_int8
 
 RANDOM = np.random.default_rng(5)
 
@@ -101,3 +101,25 @@ def test_a_smooth_input_is_filtered_better_than_with_the_nearest(bits: int) -> N
         nearest = rows.astype(np.float16).astype(np.float64)
     power = [np.square(inputs @ (w - rows).T).mean() for w in (found, nearest)]
     assert power[0] < power[1] / 3
+
+
+@pytest.mark.parametrize("length", [40, 129, 700])
+def test_the_values_that_move_are_those_of_a_stable_sort(length: int) -> None:
+    """Long rows are not sorted; equal gains, infinities and whole rows make no difference."""
+    random = np.random.default_rng(length)
+    gain = np.round(random.normal(0, 1, (12, length)), 1)  # many are equal
+    gain[:, ::7] = -np.inf
+    counts = np.array([0, 1, 2, 3, 5, 8, 13, 21, 34, length - 1, length, length + 5])
+    order = np.argsort(-gain, axis=1, kind="stable")
+    wanted = np.zeros(gain.shape, bool)
+    for row, count in enumerate(counts):
+        wanted[row, order[row, :count]] = True
+    np.testing.assert_array_equal(_first(gain, counts), wanted)
+
+
+def test_channels_are_rounded_each_on_its_own() -> None:
+    weight = np.random.default_rng(3).normal(0, 0.1, (50, 300)).astype(np.float32)
+    values, scales = to_int8(weight, np.float16)
+    one = [to_int8(row[None], np.float16) for row in weight]
+    np.testing.assert_array_equal(values, np.concatenate([v for v, _ in one]))
+    np.testing.assert_array_equal(scales, np.concatenate([s for _, s in one]))

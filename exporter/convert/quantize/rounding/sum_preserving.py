@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from exporter.convert.held_weights import row_blocks
 
+_SORTED_WHOLE = 128  # the longest rows for which sorting is the quicker way
 _SETTLED_BY = 32  # weights of a channel that take up the error of all the others
 
 
@@ -85,6 +86,14 @@ def to_int8(
         values int8 of the weight's shape; scales `[out]` of `scale_dtype`.
     """
     scales = _scales(weight, scale_dtype)
+    values = np.empty(weight.shape, np.int8)
+    for some in row_blocks(weight):
+        values[some] = _to_int8(weight[some], scales[some])
+    return values, scales
+
+
+def _to_int8(weight: npt.NDArray[np.float32], scales: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Whole numbers whose errors cancel in each 2-D kernel, then in each channel."""
     exact = weight.astype(np.float64) / scales.astype(np.float64).reshape(
         (-1,) + (1,) * (weight.ndim - 1)
     )
@@ -93,8 +102,7 @@ def to_int8(
     if kernels.shape[1] > 1:
         values = _cancel(kernels, values)
     channels = exact.reshape(len(weight), -1)
-    values = _cancel(channels, values.reshape(channels.shape))
-    return values.astype(np.int8).reshape(weight.shape), scales
+    return _cancel(channels, values.reshape(channels.shape)).reshape(weight.shape)
 
 
 def _scales(weight: npt.NDArray[np.float32], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -119,6 +127,25 @@ def _cancel(
     total = error.sum(axis=1)
     sign = np.sign(total)[:, None]
     gain = np.where(np.abs(values - sign) <= 127, error * sign, -np.inf)
-    rank = np.argsort(np.argsort(-gain, axis=1, kind="stable"), axis=1, kind="stable")
-    moves = (rank < np.rint(np.abs(total))[:, None]) & np.isfinite(gain)
+    moves = _first(gain, np.rint(np.abs(total)).astype(np.int64)) & np.isfinite(gain)
     return values - moves * sign
+
+
+def _first(gain: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which values of each row are its `counts[row]` largest, of equal ones the first.
+
+    As a stable sort of the rows says; long rows, of which few values move, are not sorted.
+    """
+    length = gain.shape[1]
+    if length <= _SORTED_WHOLE:
+        rank = np.argsort(np.argsort(-gain, axis=1, kind="stable"), axis=1, kind="stable")
+        return rank < counts[:, None]
+    chosen = np.zeros(gain.shape, np.bool_)
+    for row in np.flatnonzero(counts):
+        values, count = gain[row], min(int(counts[row]), length)
+        least = np.partition(values, length - count)[length - count]
+        above = values > least
+        tied = np.flatnonzero(values == least)[: count - int(above.sum())]
+        chosen[row] = above
+        chosen[row, tied] = True
+    return chosen
