@@ -20,7 +20,7 @@ def _conv(node: Conv, to: Lowering) -> None:
     """CONV_2D or DEPTHWISE_CONV_2D, after a PAD where neither SAME nor VALID fits.
 
     A grouped convolution is one CONV_2D whose filter has fewer input channels. XNNPACK takes
-    it at every precision, 1.0 to 1.9 times as fast as slices, convolutions and a
+    it at every precision, 0.9 to 1.9 times as fast as slices, convolutions and a
     concatenation (blocks of AlexNet, ResNeXt and RegNet on x86). Without a delegate TFLite's
     own kernels give the same numbers, but 2 to 30 times as slowly as the parts.
     """
