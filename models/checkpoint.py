@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,12 +213,26 @@ def build(checkpoint: Checkpoint) -> nn.Module:
     import torch
 
     state = _checked(checkpoint.state, checkpoint, "The checkpoint")
-    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-        net = zoo.get(checkpoint.architecture).create(
-            len(checkpoint.contract.labels), checkpoint.options
-        )
-    net.load_state_dict(dict(state))
+    entry, classes = zoo.get(checkpoint.architecture), len(checkpoint.contract.labels)
+    with torch.device("meta"):  # initial weights would be thrown away, after seconds for VGG16
+        net = entry.create(classes, checkpoint.options)
+    net.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, assign=True)
+    if any(_not_there(value) for part in net.modules() for value in _tensors(part)):
+        with torch.random.fork_rng(devices=[]):
+            net = entry.create(classes, checkpoint.options)
+        net.load_state_dict(dict(state))
     return net.eval()
+
+
+def _tensors(part: nn.Module) -> Iterator[Any]:
+    """What a module holds of its own, tensors among it."""
+    for held in (part._parameters, part._buffers, vars(part)):
+        yield from held.values()
+
+
+def _not_there(value: Any) -> bool:
+    """Whether it is a tensor that no state_dict stores: it has a shape, and no numbers."""
+    return bool(getattr(value, "is_meta", False))
 
 
 def imagenet_labels() -> tuple[Label, ...]:

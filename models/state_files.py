@@ -243,13 +243,21 @@ def _clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _refuse_not_finite(state: Mapping[str, Tensor], path: Path) -> None:
+def is_finite(values: Tensor) -> bool:
+    """Whether a float tensor holds neither NaN nor infinity.
+
+    Their sum tells at once, unless it is too large itself.
+    """
     import torch
 
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+
+
+def _refuse_not_finite(state: Mapping[str, Tensor], path: Path) -> None:
     broken = [
         name
         for name, tensor in state.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+        if tensor.is_floating_point() and not is_finite(tensor)
     ]
     if broken:
         raise CheckpointError(

@@ -6,18 +6,23 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from exporter.convert.adopt import adopt_onnx
 from exporter.convert.from_onnx import graph_of
+from exporter.convert.held_weights import Weights
 from exporter.convert.onnx_file import OPSET, check_model, infer_shapes, set_contract
 from exporter.convert.onnx_file import strip as strip_traces
 from exporter.convert.onnx_fold import fold_constants, quiet, simplify
+from models import state_files
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from models.errors import MissingExtraError, UserError
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
+
+_LARGE = 2**21  # values of a weight that is kept out of what is traced and simplified
 
 __all__ = ["ExportError", "adopt_onnx", "export_checkpoint", "export_classifier"]
 
@@ -43,8 +48,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         from models.classifier import Classifier
     except ImportError as error:
         raise MissingExtraError("torch", "torch", "Exporting a PyTorch model") from error
-    classifier = Classifier(build(checkpoint), checkpoint.contract)
-    export_classifier(classifier, checkpoint.contract, path)
+    _export(Classifier(build(checkpoint), checkpoint.contract), checkpoint.contract, path)
 
 
 def export_classifier(classifier: Any, contract: Contract, path: Path) -> None:
@@ -58,6 +62,11 @@ def export_classifier(classifier: Any, contract: Contract, path: Path) -> None:
     Raises:
         see `export_checkpoint`.
     """
+    _export(copy.deepcopy(classifier), contract, path)
+
+
+def _export(classifier: Any, contract: Contract, path: Path) -> None:
+    """`export_classifier` of a module that may be changed."""
     try:
         import torch
         import torch.onnx
@@ -67,15 +76,17 @@ def export_classifier(classifier: Any, contract: Contract, path: Path) -> None:
     except ImportError as error:
         raise MissingExtraError("torch", "torch", "Exporting a PyTorch model") from error
     # One level more, so that every weight's name has a dot and no computed tensor's has.
-    module = torch.nn.Sequential(copy.deepcopy(classifier)).cpu().eval()
+    module = torch.nn.Sequential(classifier).cpu().eval()
     _check_module(module)
     fuse_batch_norms(module)
     restate(module)
     rule = contract.preprocessing
     pixels = torch.zeros((1, rule.height, rule.width, 3), dtype=torch.uint8)
     origin = "the exported model"
-    model = simplify(_traced(module, pixels))
+    traced, large = _traced(module, pixels)
+    model = simplify(traced)
     assert model is not None, "onnxsim takes what torch writes"
+    _put_back(model, large)
     _check_inference_only(model)
     model = fold_constants(infer_shapes(model, origin), origin)
     strip_traces(model)
@@ -87,13 +98,12 @@ def export_classifier(classifier: Any, contract: Contract, path: Path) -> None:
 
 
 def _check_module(module: Any) -> None:
-    import torch
 
     training = [name or "(the whole)" for name, part in module.named_modules() if part.training]
     if training:
         raise RuntimeError(f"eval() left parts in training mode: {', '.join(training[:5])}")
     for name, values in (*module.named_parameters(), *module.named_buffers()):
-        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        if values.is_floating_point() and not state_files.is_finite(values):
             raise ExportError(
                 f"The weights hold values that are not finite: {name}.",
                 "a NaN or an infinity there makes every answer NaN",
@@ -101,7 +111,12 @@ def _check_module(module: Any) -> None:
             )
 
 
-def _traced(module: Any, pixels: Any) -> onnx.ModelProto:
+def _traced(module: Any, pixels: Any) -> tuple[onnx.ModelProto, Weights]:
+    """What torch makes of a module, and apart from it the large weights of dense layers.
+
+    onnxsim and protobuf would copy them several times; meanwhile they are inputs. Those of
+    convolutions stay, for onnxsim folds batch norms into them.
+    """
     import torch
 
     try:
@@ -129,7 +144,32 @@ def _traced(module: Any, pixels: Any) -> onnx.ModelProto:
             "a network with control flow that depends on its input cannot be a fixed graph; "
             "export it to ONNX yourself and bring the .onnx file with --contract",
         ) from error
-    return program.model_proto  # type: ignore[union-attr]
+    graph = program.model.graph  # type: ignore[union-attr]
+    large: Weights = {}
+    for name, value in list(graph.initializers.items()):
+        if len(value.shape) == 2 and value.const_value.size >= _LARGE:
+            numbers = value.const_value.numpy()
+            if numbers.dtype != np.float32:
+                continue
+            large[name] = numbers
+            del graph.initializers[name]
+            value.const_value = None
+            graph.inputs.append(value)
+    return program.model_proto, large  # type: ignore[union-attr]
+
+
+def _put_back(model: onnx.ModelProto, large: Weights) -> None:
+    """Store weights that were inputs meanwhile, where a node still reads them."""
+    graph = model.graph
+    for place in reversed(range(len(graph.input))):
+        if graph.input[place].name in large:
+            del graph.input[place]
+    read = {name for node in graph.node for name in node.input}
+    for name, value in large.items():
+        if name in read:
+            kind = onnx.TensorProto.FLOAT
+            raw = value.astype("<f4", copy=False).tobytes()
+            graph.initializer.add(name=name, data_type=kind, dims=value.shape, raw_data=raw)
 
 
 def _check_inference_only(model: onnx.ModelProto) -> None:

@@ -163,6 +163,7 @@ class _RememberingSession(Session):
         self, inner: Session, path: Path, answers: dict[tuple[Path, bytes], Probabilities]
     ) -> None:
         self._inner, self._path, self._answers = inner, path, answers
+        self.any_thread = inner.any_thread
 
     def probabilities(self, pixels: Pixels) -> Probabilities:
         key = (self._path, pixels.tobytes())

@@ -59,10 +59,11 @@ def export(request: ExportRequest, progress: Progress) -> Outcome:
     started = time.perf_counter()
     progress.start("check")
     try:
-        with checked(request) as job, heavy_pool(job) as pool:
-            progress.done(_what_came_in(job))
-            stages = Stages(job, pool, progress)
-            images = stages.run()
+        with checked(request) as job:
+            with heavy_pool(job) as pool:  # gone before the proof, with the memory that it holds
+                progress.done(_what_came_in(job))
+                stages = Stages(job, pool, progress)
+                images = stages.run()
             outcome = assemble(job, stages, images, progress)
             job.cache.prune()
     except OSError as error:

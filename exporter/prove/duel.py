@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,6 +53,7 @@ class Duel:
         given: the images.
         reference: the opened reference.
         opened: every row, opened or not.
+        pool: threads for sessions that may be asked in any; None asks one after the other.
         slow_limit: how many images go to files that are evaluated or emulated; None
             for as many as their runtimes usually take.
 
@@ -67,7 +69,9 @@ class Duel:
         reference: Session,
         opened: Sequence[Opened],
         slow_limit: int | None = None,
+        pool: Executor | None = None,
     ) -> None:
+        self._pool = pool
         self._bundle, self._given, self._reference = bundle, given, reference
         self._count = self._labelled = self._right = 0
         self.ready: list[Pixels] = []
@@ -88,6 +92,17 @@ class Duel:
         pixels.setflags(write=False)  # no session may change what the next one sees
         if len(self.ready) < TIMED_IMAGES:
             self.ready.append(pixels)
+        asked = [
+            contestant
+            for contestant in self._contestants.values()
+            if not contestant.broken
+            and (contestant.places is None or self._count in contestant.places)
+        ]
+        waiting = {
+            contestant.entry.place: self._pool.submit(contestant.session.probabilities, pixels)
+            for contestant in asked
+            if self._pool is not None and contestant.session.any_thread
+        }
         wanted = self._reference.probabilities(pixels)
         self._require_sound(wanted, sample)
         if sample.truth is not None:
@@ -95,18 +110,22 @@ class Duel:
             self._right += top1(wanted) == sample.truth
         for contestant in self._contestants.values():
             contestant.found = None
-            if not contestant.broken and (
-                contestant.places is None or self._count in contestant.places
-            ):
-                self._compare(contestant, sample, pixels, wanted)
+        for contestant in asked:
+            answer = waiting.get(contestant.entry.place)
+            self._compare(contestant, sample, pixels, wanted, answer)
         self._count += 1
 
     def _compare(
-        self, contestant: _Contestant, sample: Sample, pixels: Pixels, wanted: Probabilities
+        self,
+        contestant: _Contestant,
+        sample: Sample,
+        pixels: Pixels,
+        wanted: Probabilities,
+        answer: Future[Probabilities] | None,
     ) -> None:
         entry = contestant.entry
         try:
-            found = contestant.session.probabilities(pixels)
+            found = answer.result() if answer else contestant.session.probabilities(pixels)
             if found.shape != wanted.shape:
                 contestant.broken = f"it gives {found.shape} values, the reference {wanted.shape}"
                 return

@@ -23,6 +23,7 @@ from exporter.prove.runtimes.base import Pixels, Session
 from models.errors import UserError
 
 MIN_RUNS = 50
+FEWEST_LONG = 10  # timed rounds, where each takes long
 NOTE = "Times are those of a desktop or CI processor, which is not a phone: compare the ratios."
 
 
@@ -33,10 +34,14 @@ class LatencySettings:
     Attributes:
         runs: timed runs of each session, 50 at least.
         warmup: untimed rounds before them.
+        seconds: once all sessions together took so long, `FEWEST_LONG` timed rounds are enough;
+            a tenth of it is enough to warm up. A run of a second is itself a mean over what
+            disturbs it, and 50 of each file of a large network would take minutes.
     """
 
     runs: int = 100
     warmup: int = 10
+    seconds: float = 20.0
 
     def __post_init__(self) -> None:
         if self.runs < MIN_RUNS or self.warmup < 1:
@@ -80,26 +85,26 @@ def measure(
     Returns:
         milliseconds an image, batch 1: median, 90th percentile, ratio of medians.
     """
-    count = len(entries)
-    times: list[list[int]] = [[] for _ in entries]
+    times: list[tuple[int, ...]] = []
+    warm = spent = 0
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()  # a collection inside one session's turn would be booked on that session
     try:
-        for turn in range(settings.warmup + settings.runs):
-            image = pixels[turn % len(pixels)]
-            for place in range(count):
-                index = (turn + place) % count
-                session = entries[index].session
-                before = clock()
-                session.probabilities(image)
-                after = clock()
-                if turn >= settings.warmup:
-                    times[index].append(after - before)
+        while warm < settings.warmup and (not warm or spent <= settings.seconds * 1e8):
+            spent += sum(_round(entries, pixels, warm, clock))
+            warm += 1
+        spent = 0
+        while len(times) < settings.runs and (
+            len(times) < FEWEST_LONG or spent <= settings.seconds * 1e9
+        ):
+            times.append(_round(entries, pixels, warm + len(times), clock))
+            spent += sum(times[-1])
     finally:
         if was_enabled:
             gc.enable()
-    medians = [float(np.median(taken)) / 1e6 for taken in times]
+    each = list(zip(*times, strict=True))  # by session
+    medians = [float(np.median(taken)) / 1e6 for taken in each]
     results = tuple(
         LatencyResult(
             key=entry.key,
@@ -109,9 +114,23 @@ def measure(
             p90_ms=float(np.percentile(taken, 90)) / 1e6,
             ratio=median / medians[0] if medians[0] else 0.0,
         )
-        for entry, taken, median in zip(entries, times, medians, strict=True)
+        for entry, taken, median in zip(entries, each, medians, strict=True)
     )
-    return Latency(device_name(), threads, settings.warmup, results, tuple(not_timed))
+    return Latency(device_name(), threads, warm, results, tuple(not_timed))
+
+
+def _round(
+    entries: Sequence[Timed], pixels: Sequence[Pixels], turn: int, clock: Callable[[], int]
+) -> tuple[int, ...]:
+    """The nanoseconds of each session on one image; each turn begins with another one."""
+    image, count = pixels[turn % len(pixels)], len(entries)
+    taken = [0] * count
+    for place in range(count):
+        index = (turn + place) % count
+        before = clock()
+        entries[index].session.probabilities(image)
+        taken[index] = clock() - before
+    return tuple(taken)
 
 
 def device_name() -> str:

@@ -6,7 +6,9 @@ summary of a few numbers, so memory does not grow with the probabilities.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,8 +89,9 @@ def run_parity(
     with (
         _reference(bundle, given, settings.threads, get_runtime) as (reference, runtime),
         open_artifacts(bundle, settings.threads, settings.runtimes, get_runtime) as opened,
+        _threads(settings.threads) as pool,
     ):
-        duel = Duel(bundle, given, reference, opened, settings.evaluated_limit)
+        duel = Duel(bundle, given, reference, opened, settings.evaluated_limit, pool)
         for sample in given.samples:
             duel.image(sample)
             if settings.on_image is not None:
@@ -132,6 +135,11 @@ def run_parity(
         device_latencies=device_latencies,
         notes=tuple(notes),
     )
+
+
+def _threads(each: int) -> ThreadPoolExecutor:
+    """Threads for the sessions of a proof, as many as the processor has room for."""
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // each))
 
 
 @contextmanager

@@ -19,7 +19,14 @@ Integers = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
 
 
 class Session(ABC):
-    """One opened file. Use it as a context manager; it frees what it holds."""
+    """One opened file. Use it as a context manager; it frees what it holds.
+
+    Attributes:
+        any_thread: whether it may be asked in another thread than the one that opened it,
+            while other sessions compute.
+    """
+
+    any_thread: bool = False
 
     @abstractmethod
     def probabilities(self, pixels: Pixels) -> Probabilities:

@@ -54,6 +54,8 @@ def require_tflite(path: Path) -> None:
 class LiteRtSession(Session):
     """A .tflite file: uint8 `[1, H, W, 3]` to float32 `[1, classes]`."""
 
+    any_thread = True
+
     def __init__(self, path: Path, contract: Contract, threads: int) -> None:
         require_tflite(path)
         self._path, self._threads = path, threads

@@ -53,6 +53,8 @@ def failures() -> tuple[type[Exception], ...]:
 class OnnxSession(Session):
     """`model.onnx`: uint8 `[1, H, W, 3]` to float32 `[1, classes]`."""
 
+    any_thread = True
+
     def __init__(self, path: Path, contract: Contract, threads: int) -> None:
         self._path = path
         self._session = open_session(path, threads)

@@ -42,6 +42,8 @@ def import_tensorflow(threads: int) -> Any:
 class TensorFlowSession(Session):
     """The signature 'serving_default': uint8 `[1, H, W, 3]` to float32 `[1, classes]`."""
 
+    any_thread = True
+
     def __init__(self, path: Path, contract: Contract, threads: int) -> None:
         require_file(path)
         if not (path / "saved_model.pb").is_file():

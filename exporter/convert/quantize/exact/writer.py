@@ -132,7 +132,7 @@ class Writer:
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """The name of a constant; equal ones are stored once."""
         array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
-        content = hashlib.blake2b(array.reshape(-1).view(np.uint8), digest_size=16).digest()
+        content = hashlib.blake2b(array.reshape(-1).view(np.uint8).data, digest_size=16).digest()
         key = (array.dtype.str, array.shape, content)
         if key not in self._constants:
             name = self._constants[key] = f"constant/{len(self._constants)}"

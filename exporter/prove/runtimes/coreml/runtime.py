@@ -86,6 +86,8 @@ class CoreMLRuntime(Runtime):
 class EvaluatedSession(Session):
     """A checked file, ready to be evaluated; it has computed one black image already."""
 
+    any_thread = True
+
     def __init__(self, model: ModelFile, contract: Contract) -> None:
         self._path = model.path
         self.description: Description = read_description(model.spec)
