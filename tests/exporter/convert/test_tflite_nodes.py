@@ -86,7 +86,7 @@ def test_float16_is_near_and_half_as_large(case: Case) -> None:
 def check_no_float_body(graph: Graph, operators: list[Operator]) -> None:
     """Everything int8 from the pixels to the logits, but for what TFLite has in float only."""
     body = [one for one in operators if one.name not in ("QUANTIZE", "DEQUANTIZE")]
-    floats = [one for one in body if one.name == "LOCAL_RESPONSE_NORMALIZATION"]
+    floats = [one for one in body if one.name in ("LOCAL_RESPONSE_NORMALIZATION", "HARD_SWISH")]
     assert all(one.inputs == one.outputs == ("FLOAT32",) for one in floats)
     body = [one for one in body if one not in floats]
     if isinstance(graph.producer(graph.output), Softmax | Sigmoid):

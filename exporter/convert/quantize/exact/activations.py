@@ -7,12 +7,7 @@ import numpy.typing as npt
 
 from exporter.convert.graph import Fused, HardSigmoid, HardSwish, Relu, Relu6, Sigmoid, Silu, Tanh
 from exporter.convert.quantize.exact.elementwise import added, multiplied
-from exporter.convert.quantize.exact.fixed_point import (
-    hard_swish_table,
-    integers,
-    relu_table,
-    to_int8,
-)
+from exporter.convert.quantize.exact.fixed_point import integers, to_int8
 from exporter.convert.quantize.exact.writer import Steps, Writer, simulates
 from exporter.convert.quantize.groups import SIGMOID, TANH
 from exporter.convert.quantize.plan import Affine
@@ -23,18 +18,24 @@ _INT8_MAX = 127
 
 @simulates(Relu)
 def _relu(node: Relu, to: Writer) -> Steps:
-    source, made = to.read(node), to.affine(node)
-    return to.looked_up(source, relu_table(source.affine, made, None), made)
+    return _zero_added(node, Fused.RELU, to)
 
 
 @simulates(Relu6)
 def _relu6(node: Relu6, to: Writer) -> Steps:
-    source, made = to.read(node), to.affine(node)
-    return to.looked_up(source, relu_table(source.affine, made, 6.0), made)
+    return _zero_added(node, Fused.RELU6, to)
+
+
+def _zero_added(node: Relu | Relu6, fused: Fused, to: Writer) -> Steps:
+    """ADD of zero with a fused activation."""
+    source = to.read(node)
+    zero = Steps(to.constant(0.0), Affine(source.affine.scale, 0))
+    return added(source, zero, 1, to.affine(node), fused, to)
 
 
 @simulates(HardSwish)
 def _hard_swish(node: HardSwish, to: Writer) -> Steps:
+    """DEQUANTIZE, HARD_SWISH in float32 and QUANTIZE."""
     source, made = to.read(node), to.affine(node)
     return to.looked_up(source, hard_swish_table(source.affine, made), made)
 
@@ -74,6 +75,19 @@ def _scalar(value: float, to: Writer) -> Steps:
 
 def _logistic(source: Steps, to: Writer) -> Steps:
     return to.looked_up(source, logistic_table(source.affine), SIGMOID)
+
+
+def hard_swish_table(source: Affine, made: Affine) -> npt.NDArray[np.int8]:
+    """What each level becomes by way of float32, rounded half to even, int8 `[256]`.
+
+    XNNPACK multiplies by 1/6 and adds 1/2 in one operation with one rounding.
+    """
+    values = (integers() - source.zero_point).astype(np.float32) * np.float32(source.scale)
+    sixth = np.float64(np.float32(1 / 6))
+    gate = (values.astype(np.float64) * sixth + 0.5).astype(np.float32)
+    result = np.clip(gate, np.float32(0), np.float32(1)) * values
+    steps = np.rint(result * (np.float32(1) / np.float32(made.scale)))
+    return to_int8(np.clip(steps, -512, 512).astype(np.int64) + made.zero_point)
 
 
 def logistic_table(source: Affine) -> npt.NDArray[np.int8]:

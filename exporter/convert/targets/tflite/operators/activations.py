@@ -25,21 +25,54 @@ LOGISTIC_OUTPUT = Affine(1.0 / 256, -128)
 TANH_OUTPUT = Affine(1.0 / 128, 0)
 _RELU6_OUTPUT = Affine(6.0 / 255, -128)
 _INT8_MAX = 127
+_COARSEST = 256.0  # steps of a sum in one of an operand; beyond it XNNPACK leaves ADD alone
 
 
 @lowers(Relu)
 def _relu(node: Relu, to: Lowering) -> None:
-    to.op(Op.RELU, [to.read(node)], to.make(node, non_negative=True))
+    """RELU; in int8, where XNNPACK has none, see `_zero_added`."""
+    _zero_added(node, Op.RELU, schema.ActivationFunctionType.RELU, to)
 
 
 @lowers(Relu6)
 def _relu6(node: Relu6, to: Lowering) -> None:
-    to.op(Op.RELU6, [to.read(node)], to.make(node, non_negative=True))
+    """RELU6; in int8, where XNNPACK has none, see `_zero_added`."""
+    _zero_added(node, Op.RELU6, schema.ActivationFunctionType.RELU6, to)
+
+
+def _zero_added(node: Relu | Relu6, kind: int, activation: int, to: Lowering) -> None:
+    """In int8 ADD of zero with a fused activation: XNNPACK takes it, and it has 20 bits.
+
+    The operator itself in float, in int16, and where ADD's sums could wrap.
+    """
+    source, wanted = to.read(node), to.affine(node.output)
+    narrow = source.affine and wanted and source.affine.scale < _COARSEST * wanted.scale
+    if source.affine is None or to.is_int16 or not narrow:
+        to.op(kind, [source], to.make(node, non_negative=True))
+        return
+    options = schema.AddOptionsT()
+    options.fusedActivationFunction = activation
+    zero = to.int8_constant(
+        f"{node.name}/zero", np.zeros(1, np.int8), Affine(source.affine.scale, 0)
+    )
+    to.op(Op.ADD, [source, zero], to.make(node, non_negative=True), options)
 
 
 @lowers(HardSwish)
 def _hard_swish(node: HardSwish, to: Lowering) -> None:
-    to.op(Op.HARD_SWISH, [to.read(node)], to.make(node))
+    """HARD_SWISH; an int8 one computes in float, between DEQUANTIZE and QUANTIZE.
+
+    XNNPACK takes these three and leaves int8 HARD_SWISH alone, which cuts the graph in
+    many parts; nor is any form in integers faster, and none is exact
+    (docs/quantization.md).
+    """
+    if to.affine(node.output) is None:
+        to.op(Op.HARD_SWISH, [to.read(node)], to.make(node))
+        return
+    source = to.read_float(node)
+    result = to.temporary(f"{node.output}/real", source.shape, None)
+    to.op(Op.HARD_SWISH, [source], result)
+    to.op(Op.QUANTIZE, [result], to.make(node))
 
 
 @lowers(Sigmoid)
