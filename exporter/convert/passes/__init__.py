@@ -16,6 +16,7 @@ from exporter.convert.passes.merge_pad import MERGE_PAD
 from exporter.convert.passes.merge_pointwise import MERGE_POINTWISE
 from exporter.convert.passes.name_activations import NAME_ACTIVATIONS
 from exporter.convert.passes.split_clipped_pools import SPLIT_CLIPPED_POOLS
+from exporter.convert.passes.unshuffle import UNSHUFFLE
 
 __all__ = ["FLOAT_TOLERANCE", "INT8_TOLERANCE", "for_channels_last", "standard"]
 
@@ -46,6 +47,7 @@ def standard(
         fold_normalization.rewrite(tolerance, probes),
         FUSE_ACTIVATION,
         FLATTEN_POOLED,
+        UNSHUFFLE,
         CLEAN_UP,
     ):
         graph = rewrite.run(graph)
