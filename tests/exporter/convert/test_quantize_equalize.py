@@ -16,6 +16,7 @@ from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import (
     Add,
     AveragePool,
+    ChannelShuffle,
     Concat,
     Conv,
     Dense,
@@ -26,6 +27,7 @@ from exporter.convert.graph import (
     Mul,
     Pad,
     Sigmoid,
+    Slice,
     Softmax,
 )
 from exporter.convert.quantize.rounding.equalize import ChannelExtremes, Equalized, equalize
@@ -194,25 +196,24 @@ def test_scales_pass_through_what_treats_channels_alike(kind: type, options: Any
 
 def test_what_cannot_be_undone_is_left_alone() -> None:
     """Each reader stands between two convolutions, which alone would scale what is between."""
-    readers = ("sigmoid", "mul", "concat", "grouped", "padded", "capped sum", "flattened")
+    readers = ("sigmoid", "product", "capped product", "rows", "padded", "capped sum")
     for reader in (*readers, "nothing"):
         to = sketch()
         source = uneven(to, 6, 3, fused=Fused.RELU6)
         if reader == "sigmoid":
             to.add(Sigmoid)
-        elif reader == "mul":
-            to.add(Mul, source, to.constant(0.5))
-        elif reader == "concat":
-            to.add(Concat, source, "image")
-        elif reader == "grouped":
-            to.conv(4, 6, groups=2)
+        elif reader == "product":
+            to.add(Mul, source, uneven(to, 6, 6))
+        elif reader == "capped product":
+            to.add(Mul, source, to.constant(0.5), fused=Fused.RELU6)
+        elif reader == "rows":
+            to.add(Concat, source, uneven(to, 6, 6), axis=2)
         elif reader == "padded":
             to.add(Pad, padding=(1, 1, 1, 1), value=1.0)
         elif reader == "capped sum":
             other = uneven(to, 6, 6)
             to.add(Add, source, other, fused=Fused.RELU6)
-        if reader != "flattened":
-            to.conv(4, to.shape(to.last)[1])
+        to.conv(4, to.shape(to.last)[1])
         graph = to.classify()
         assert (source in equalized(graph).scales) == (reader == "nothing"), reader
 
@@ -231,3 +232,94 @@ def test_a_factor_of_one_changes_nothing() -> None:
     for one, other in zip(graph.nodes, found.graph.nodes, strict=True):
         if isinstance(one, Conv | Dense):
             assert np.array_equal(one.weight, other.weight)  # type: ignore[attr-defined]
+
+
+# Channels that change places, are gated, or stand beside others
+
+
+def gated(to: target_graphs.Sketch, source: str) -> str:
+    """Squeeze-and-excitation."""
+    count = to.shape(source)[1]
+    to.add(GlobalAveragePool, source)
+    uneven(to, 4, count, fused=Fused.RELU)
+    to.conv(count, 4)
+    return to.add(Mul, source, to.add(Sigmoid))
+
+
+def branches(to: target_graphs.Sketch, source: str) -> str:
+    """Two parts of very different size, side by side."""
+    count = to.shape(source)[1]
+    large = uneven(to, 5, count, fused=Fused.RELU)
+    to.nodes[-1] = replace(to.nodes[-1], weight=to.nodes[-1].weight * 8)  # type: ignore[attr-defined]
+    to.last = source
+    small = uneven(to, 3, count, fused=Fused.RELU)
+    return to.add(Concat, large, small)
+
+
+def halves(to: target_graphs.Sketch, source: str) -> str:
+    """A slice and a shuffle, as ShuffleNetV2 has them."""
+    count = to.shape(source)[1]
+    first = to.add(Slice, source, axis=1, start=0, stop=count // 2)
+    second = to.add(Slice, source, axis=1, start=count // 2, stop=count)
+    return to.add(ChannelShuffle, to.add(Concat, second, first), groups=2)
+
+
+WAYS: dict[str, Any] = {
+    "gated": gated,
+    "branches": branches,
+    "halves": halves,
+    "grouped": lambda to, _: to.conv(4, 6, groups=2),
+    "halved": lambda to, source: to.add(Mul, source, to.constant(0.5)),
+    "flattened": lambda to, _: to.last,
+}
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+@pytest.mark.parametrize("seed", range(3))
+def test_scales_follow_channels(way: str, seed: int) -> None:
+    to = sketch(seed)
+    source = uneven(to, 6, 3, 3, 3, fused=Fused.RELU)
+    made = WAYS[way](to, source)
+    if way != "flattened":
+        to.last = made
+        uneven(to, 5, to.shape(made)[1], fused=Fused.RELU)
+    graph = to.classify()
+    found = equalized(graph)
+    assert found.scales[source].max() > 1.5
+    other = images(graph, seed=9)  # a ReLU has no cap: exact on any picture
+    before, after = logits(graph, other), logits(found.graph, other)
+    assert np.abs(after - before).max() < 1e-4 * np.abs(before).max()
+    evaluator = {g: Evaluator(g, list(found.scales)) for g in (graph, found.graph)}
+    one, scaled = (evaluator[g].run(other[0]) for g in (graph, found.graph))
+    for name, scale in found.scales.items():
+        wanted = one[name] * scale.reshape(1, -1, *(1,) * (one[name].ndim - 2))
+        assert np.abs(scaled[name] - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_a_small_part_of_a_concatenation_fills_the_range_that_it_shares() -> None:
+    to = sketch()
+    made = branches(to, uneven(to, 6, 3, 3, 3, fused=Fused.RELU))
+    to.last = made
+    uneven(to, 5, 8)
+    graph = to.classify()
+    whole = graph.producer(made)
+    assert whole is not None
+    seen = watched(graph, images(graph))
+    parts = [seen.reach(part) for part in whole.inputs]
+    assert abs(np.log(parts[0].max() / parts[1].max())) > 0.1
+    reach = np.concatenate(parts)  # both against the widest channel of the whole
+    wanted = np.clip(reach.max() / np.maximum(reach, 1e-6), 1.0, 4.0)
+    np.testing.assert_allclose(equalize(graph, seen).scales[made], wanted, rtol=1e-6)
+
+
+def test_a_gate_stays_what_it_is() -> None:
+    to = sketch()
+    made = gated(to, uneven(to, 6, 3, 3, 3, fused=Fused.RELU))
+    to.conv(4, 6)
+    graph = to.classify()
+    product = graph.producer(made)
+    assert product is not None
+    picture, gate = product.inputs
+    found = equalized(graph)
+    assert gate not in found.scales
+    assert np.array_equal(found.scales[picture], found.scales[made])

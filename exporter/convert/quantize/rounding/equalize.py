@@ -13,35 +13,25 @@ min(s x, 6) = s min(x, 6) needs s x <= 6. So behind a ReLU6 a channel is scaled 
 6 / (the largest value it was seen to have), and the cap itself is never moved. (Replacing
 ReLU6 by ReLU, as Nagel et al. 2019 do for their cross-layer equalization, changes the network.)
 
-Tensors that are added, pooled or padded must share their scales, so that a whole residual
-stream, its bottlenecks and all its sums, has one scale a channel. The scales are bounded by
+Channels that are added, pooled, padded, gated or concatenated must share their scales (see
+`channels`), so that a whole residual stream, its bottlenecks and all its sums, has one scale a
+channel; the parts of a concatenation fill the range that they share. The scales are bounded by
 `FACTOR`: the larger they are, the more uneven get the weights that undo them, which is what
 `compensated` rounding makes up for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from exporter.convert.graph import (
-    Add,
-    AveragePool,
-    Conv,
-    Dense,
-    Fused,
-    GlobalAveragePool,
-    Graph,
-    MaxPool,
-    Node,
-    Pad,
-    Relu,
-    Reshape,
-)
+from exporter.convert.graph import Add, Conv, Dense, Fused, Graph, Mul, Node
 from exporter.convert.held_weights import row_blocks
+from exporter.convert.quantize.groups import find_groups
+from exporter.convert.quantize.rounding.channels import ChannelClasses
 
 # measured on MobileNetV2: 2 gives 22.8 dB, 4 23.7, 6 23.3 (streams at 4 or 8: the same)
 FACTOR = 4.0
@@ -59,7 +49,7 @@ class ChannelExtremes:
 
     def __init__(self, graph: Graph) -> None:
         self.names = tuple(
-            node.output for node in graph.nodes if isinstance(node, Conv | Add | Dense)
+            node.output for node in graph.nodes if isinstance(node, Conv | Add | Dense | Mul)
         )
         self._largest: dict[str, Vector] = {}
         self._sums: dict[str, Vector] = {}
@@ -109,11 +99,7 @@ def equalize(graph: Graph, seen: ChannelExtremes, factor: float = FACTOR) -> Equ
         seen: filled from images with `graph`.
         factor: 1 changes nothing.
     """
-    scales: dict[str, Vector] = {}
-    for members in _classes(graph):
-        scale = _scale(graph, members, seen, factor)
-        if scale is not None:
-            scales.update(dict.fromkeys(members, scale))
+    scales = _scales(graph, seen, factor)
     return Equalized(rescaled(graph, scales), scales)
 
 
@@ -125,68 +111,36 @@ def rescaled(graph: Graph, scales: Mapping[str, Vector]) -> Graph:
     return replace(graph, nodes=tuple(_rescaled(node, scales) for node in graph.nodes))
 
 
-def _classes(graph: Graph) -> Iterable[tuple[str, ...]]:
-    """Tensors that must share their channels' scales; those that may have none are left out."""
-    above = {name: name for name in graph.tensors()}
-    frozen = {graph.input.name, graph.output, graph.logits}
-
-    def leader(name: str) -> str:
-        while above[name] != name:
-            name = above[name]
-        return name
-
-    for node in graph.nodes:
-        tensors = [name for name in node.inputs if name in above]
-        if _absorbs(node):
-            continue
-        if _passes_on(node, graph) and len(tensors) == len(node.inputs):
-            for name in tensors:
-                above[leader(name)] = leader(node.output)
-        else:
-            frozen.update(tensors, {node.output})
-    stuck = {leader(name) for name in frozen}
-    members: dict[str, list[str]] = {}
-    for name in above:
-        members.setdefault(leader(name), []).append(name)
-    return [tuple(names) for top, names in members.items() if top not in stuck]
+def _scales(graph: Graph, seen: ChannelExtremes, factor: float) -> dict[str, Vector]:
+    """The scale of every channel `[C]` of each tensor in which one is above 1."""
+    channels = ChannelClasses(graph)
+    count = len(channels.classes)
+    known, capped = np.zeros(count, bool), np.zeros(count, bool)
+    shares, peaks = np.zeros(count), np.zeros(count)
+    widest = _widest(graph, seen)
+    for name in seen.names:
+        place = channels.of(name)
+        known[place] = True
+        np.maximum.at(peaks, place, seen.largest(name))
+        np.maximum.at(shares, place, seen.reach(name) / max(widest[name], _SMALLEST))
+        if _fused(graph, name) is Fused.RELU6:
+            capped[place] = True
+    wanted = np.where(
+        capped, _CAP / np.maximum(peaks, _SMALLEST), 1 / np.maximum(shares, _SMALLEST)
+    )
+    scale = np.where(known & channels.free, np.clip(wanted, 1.0, factor), 1.0)
+    found = {name: scale[channels.of(name)] for name in graph.tensors()}
+    return {name: each for name, each in found.items() if (each > 1.0).any()}
 
 
-def _absorbs(node: Node) -> bool:
-    """Whether a node's weights can undo scales on its input and make scales on its output."""
-    if isinstance(node, Conv):
-        return node.groups == 1 or node.weight.shape[:2] == (node.groups, 1)
-    return isinstance(node, Dense)
-
-
-def _passes_on(node: Node, graph: Graph) -> bool:
-    """Whether a node gives scaled channels for scaled channels, whatever the scales."""
-    if isinstance(node, Add):
-        shapes = {graph.shapes.get(name) for name in (*node.inputs, node.output)}
-        return node.fused is not Fused.RELU6 and len(shapes) == 1
-    if isinstance(node, Pad):
-        return node.value == 0.0
-    if isinstance(node, Reshape):
-        return graph.shapes[node.inputs[0]][2:] in ((1, 1), ())
-    return isinstance(node, MaxPool | AveragePool | GlobalAveragePool | Relu)
-
-
-def _scale(
-    graph: Graph, members: tuple[str, ...], seen: ChannelExtremes, factor: float
-) -> Vector | None:
-    """The scale of one class `[C]`; None where there is nothing to win."""
-    watched = [name for name in members if name in seen.names]
-    if not watched:
-        return None
-    capped = [name for name in watched if _fused(graph, name) is Fused.RELU6]
-    if capped:
-        peak = np.max([seen.largest(name) for name in watched], axis=0)
-        wanted = _CAP / np.maximum(peak, _SMALLEST)
-    else:
-        reach = [seen.reach(name) for name in watched]
-        share = np.max([each / max(each.max(), _SMALLEST) for each in reach], axis=0)
-        wanted = 1.0 / np.maximum(share, _SMALLEST)
-    scale = np.clip(wanted, 1.0, factor)
-    return scale if (scale > 1.0).any() else None
+def _widest(graph: Graph, seen: ChannelExtremes) -> dict[str, float]:
+    """For each watched tensor the largest reach of any channel that shares its int8 scale."""
+    own = {name: float(seen.reach(name).max()) for name in seen.names}
+    for group in find_groups(graph):
+        members = [name for name in group.tensors if name in own]
+        most = max((own[name] for name in members), default=0.0)
+        own.update(dict.fromkeys(members, most))
+    return own
 
 
 def _fused(graph: Graph, name: str) -> Fused:
@@ -201,15 +155,16 @@ def _rescaled(node: Node, scales: Mapping[str, Vector]) -> Node:
     if made is None and read is None:
         return node
     bias = node.bias if made is None else (node.bias * made).astype(np.float32)
-    depthwise = isinstance(node, Conv) and node.groups > 1
+    groups = node.groups if isinstance(node, Conv) else 1
+    group_of = np.arange(len(node.weight)) // (len(node.weight) // groups)
     weight, rest = np.empty_like(node.weight), (1,) * (node.weight.ndim - 2)
     for some in row_blocks(weight):
         block = node.weight[some].astype(np.float64)
         if made is not None:
             block = block * made[some].reshape(-1, 1, *rest)
         if read is not None:
-            block = block / (
-                read[some].reshape(-1, 1, *rest) if depthwise else (read.reshape(1, -1, *rest))
-            )
+            each = read.reshape(groups, -1)
+            each = each if groups == 1 else each[group_of[some]]
+            block = block / each.reshape(*each.shape, *rest)
         weight[some] = block
     return replace(node, weight=weight, bias=bias)
