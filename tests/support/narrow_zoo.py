@@ -81,5 +81,5 @@ def _replace_dense(net: Any, sizes: list[int]) -> None:
     from torch import nn
 
     places = [i for i, layer in enumerate(net.classifier) if isinstance(layer, nn.Linear)]
-    for place, inputs, outputs in zip(places, sizes, sizes[1:], strict=True):
+    for place, inputs, outputs in zip(places, sizes[:-1], sizes[1:], strict=True):
         net.classifier[place] = nn.Linear(inputs, outputs)
