@@ -41,6 +41,7 @@ from models.atomic import beside
 from models.contract import Preprocessing
 from models.data.folder import DataError, Item
 from models.images import open_rgb, resize, to_square
+from models.torchvision_shim import import_torchvision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -327,6 +328,8 @@ def _augmentation(
 ) -> Callable[[npt.NDArray[np.uint8], int], npt.NDArray[np.uint8]]:
     """From a whole photograph and a seed to the square that an augmented view shows."""
     import torch
+
+    import_torchvision()
     from torchvision.transforms import v2
 
     size = (rule.height, rule.width)
