@@ -173,6 +173,41 @@ def test_layers_that_are_too_wide_are_left_out(monkeypatch: pytest.MonkeyPatch) 
     to.conv(4, 4, groups=2)
     graph = to.classify()
     kinds = {type(node) for node in SecondMoments(graph).layers.values()}
-    assert kinds == {Conv, Dense} and len(SecondMoments(graph).layers) == 2
+    assert kinds == {Conv, Dense} and len(SecondMoments(graph).layers) == 3
     monkeypatch.setattr("exporter.convert.quantize.rounding.moments.MOST_INPUTS", 3)
-    assert [type(n) for n in SecondMoments(graph).layers.values()] == [Conv]
+    assert [type(n) for n in SecondMoments(graph).layers.values()] == [Conv, Conv]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_each_group_of_a_convolution_is_rounded_over_its_own_inputs(groups: int) -> None:
+    to = target_graphs.Sketch(height=6, width=7)
+    to.conv(6, 3, 3, 3, padding=(1, 1, 1, 1))
+    to.conv(12, 6, 3, 3, padding=(1, 1, 1, 1), groups=groups)
+    graph = to.classify()
+    node = graph.nodes[1]
+    assert isinstance(node, Conv)
+    moments = SecondMoments(graph)
+    evaluator = Evaluator(graph, moments.names)
+    random = np.random.default_rng(groups)
+    for _ in range(16):
+        moments.update(evaluator.run(random.integers(0, 256, (6, 7, 3), np.uint8)))
+    covariance = moments.covariance(node.name).reshape(groups, 54 // groups, -1)
+    scales = np.full(12, np.abs(node.weight).max() / 7, np.float32)  # coarse
+    steps = compensated(node.weight, scales, moments.covariance(node.name))
+
+    def cost(each: np.ndarray) -> float:
+        errors = (node.weight - each * scales[:, None, None, None]).reshape(
+            groups, -1, 54 // groups
+        )
+        return float(np.einsum("goi,gij,goj->", errors, covariance, errors))
+
+    assert cost(steps) < 0.9 * cost(np.rint(node.weight / scales[:, None, None, None]))
+    for index in range(groups):  # alone it is rounded the same
+        some = slice(index * 12 // groups, (index + 1) * 12 // groups)
+        alone = compensated(node.weight[some], scales[some], covariance[index])
+        np.testing.assert_array_equal(alone, steps[some])
+    scale = random.uniform(0.5, 2.0, 6)
+    each = np.repeat(scale.reshape(groups, -1), 9, axis=1)
+    expected = covariance * each[:, :, None] * each[:, None, :]
+    found = scaled(moments.covariance(node.name), scale).reshape(covariance.shape)
+    np.testing.assert_allclose(found, expected)

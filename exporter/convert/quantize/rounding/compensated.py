@@ -4,8 +4,8 @@ The closed form of Optimal Brain Surgeon (Hassibi and Stork 1993) in the order o
 (Frantar et al. 2023, algorithm 1). With C the covariance of the layer's inputs and U the
 upper Cholesky factor of its inverse, C^-1 = U' U, weights are rounded one column after the
 other, and the error e[j] = (w[j] - q[j]) / U[j, j] is taken out of the columns that are
-still to come: w[k] -= e[j] U[j, k]. All output channels share C, so all go at once; a
-depthwise channel reads one channel only and has a small matrix of its own.
+still to come: w[k] -= e[j] U[j, k]. All output channels share C, so all go at once; those of one
+group of a grouped convolution share one, and a depthwise channel has a small matrix of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def compensated(
     Args:
         weight: float32 `[out, ...]`.
         scales: float32 `[out]`, one an output channel; none is changed.
-        covariance: `[n, n]` with n weights an output channel, or `[out, n, n]`.
+        covariance: `[n, n]` with n weights an output channel, or `[groups, n, n]`, one for
+            each `out / groups` output channels that follow each other.
         damping: a share of the mean variance, added to every variance.
 
     Returns:
@@ -41,7 +42,14 @@ def compensated(
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
     step = scales.astype(np.float64)
-    steps = (_each if covariance.ndim == 3 else _shared)(rows, step, covariance, damping)
+    if covariance.ndim == 2:
+        steps = _shared(rows, step, covariance, damping)
+    elif len(covariance) == len(rows):
+        steps = _each(rows, step, covariance, damping)
+    else:
+        groups = (np.array_split(each, len(covariance)) for each in (rows, step))
+        parts = zip(*groups, covariance, strict=True)
+        steps = np.concatenate([_shared(w, s, c, damping) for w, s, c in parts])
     return steps.astype(np.int8).reshape(weight.shape)
 
 

@@ -28,7 +28,7 @@ class SecondMoments:
     Attributes:
         names: the tensors to give to `update`.
         layers: those that are watched, by name; layers with more than `MOST_INPUTS` weights
-            an output channel, and grouped convolutions other than depthwise, are not.
+            an output channel are not.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -52,7 +52,7 @@ class SecondMoments:
             origin = self._origins.setdefault(name, columns.mean(axis=-1, keepdims=True))
             self._waiting[name].append(columns - origin)
             # one product of several images' columns is quicker than several products
-            if _depthwise(node) or len(self._waiting[name]) == _TOGETHER:
+            if _grouped(node) or len(self._waiting[name]) == _TOGETHER:
                 self._add(name)
 
     def _add(self, name: str) -> None:
@@ -69,9 +69,10 @@ class SecondMoments:
         self._counts[name] += columns.shape[-1]
 
     def covariance(self, name: str) -> Matrix:
-        """Of one layer's inputs: `[n, n]`, or `[C, k, k]` for a depthwise convolution.
+        """Of one layer's inputs: `[n, n]`, or `[groups, n, n]` for a grouped convolution.
 
-        n counts input channels times kernel positions, in the order of the layer's weights.
+        n counts the input channels of an output channel times kernel positions, in the order
+        of the layer's weights.
         """
         if self._waiting.get(name):
             self._add(name)
@@ -81,24 +82,23 @@ class SecondMoments:
 
 def scaled(covariance: Matrix, scale: npt.NDArray[np.float64]) -> Matrix:
     """The covariance once channel c of the input is multiplied by `scale[c]`."""
-    if covariance.ndim == 3:
-        return covariance * (scale**2)[:, None, None]
-    each = np.repeat(scale, len(covariance) // len(scale))
-    return covariance * np.outer(each, each)
+    groups = len(covariance) if covariance.ndim == 3 else 1
+    rows = scale.reshape(groups, -1)
+    each = np.repeat(rows, covariance.shape[-1] // rows.shape[1], axis=1)
+    by = each[:, :, None] * each[:, None, :]
+    return covariance * (by if covariance.ndim == 3 else by[0])
 
 
-def _depthwise(node: Conv | Dense) -> bool:
+def _grouped(node: Conv | Dense) -> bool:
     return isinstance(node, Conv) and node.groups > 1
 
 
 def _fits(node: Conv | Dense) -> bool:
-    if isinstance(node, Conv) and node.groups > 1:
-        return node.weight.shape[:2] == (node.groups, 1)
     return node.weight[0].size <= MOST_INPUTS
 
 
 def _columns(node: Conv | Dense, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Input patches at some positions: `[n, positions]`, or `[C, k, positions]`."""
+    """Input patches at some positions: `[n, positions]`, or `[groups, n, positions]`."""
     if isinstance(node, Dense):
         return values.reshape(-1, 1)
     picture = values[0]
@@ -119,4 +119,5 @@ def _columns(node: Conv | Dense, values: npt.NDArray[np.float32]) -> npt.NDArray
         ],
         axis=1,
     )
-    return patches if _depthwise(node) else patches.reshape(-1, len(taken))
+    shape = (node.groups, -1, len(taken)) if _grouped(node) else (-1, len(taken))
+    return patches.reshape(shape)
