@@ -27,6 +27,8 @@ PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 COVERAGE_FLAGS ?=
 SERVE_FLAGS ?=
+DATA ?=
+CHOOSE_FLAGS ?=
 WORKERS ?= 2
 
 # Without MODEL, the built-in example: a classifier of drawn snakes, trained here.
@@ -40,7 +42,7 @@ CALIBRATION_DIR := $(CALIBRATION)
 IMAGES_DIR := $(IMAGES)
 endif
 
-.PHONY: help setup export train parity parity-arm64 parity-all serve android bench bench-int8 coverage-table verify test test-all lint clean distclean
+.PHONY: help setup export train parity parity-arm64 parity-all serve android choose bench bench-int8 coverage-table verify test test-all lint clean distclean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-16s%s\n", $$1, $$2}'
@@ -93,6 +95,9 @@ serve: $(STAMP) ## a page that runs the .tflite files in your browser, or on you
 android: $(STAMP) ## copy the model in dist/ into android_demo's assets
 	$(BIN)/exporter android $(OUT) --app android_demo
 
+choose: $(STAMP) ## which architecture to take, on drawn snakes or DATA=photos/ (CHOOSE_FLAGS="--budget-ms 20")
+	$(BIN)/exporter choose $(if $(DATA),--data $(DATA),--synthetic) $(CHOOSE_FLAGS)
+
 verify: $(STAMP) ## checksums, labels and operators of every file in dist/
 	$(BIN)/exporter verify $(OUT)
 
@@ -120,5 +125,5 @@ test-all: lint ## the same with the slow, wide sweeps
 clean: ## remove dist/, what devices sent, and caches; keeps .venv and runs/
 	rm -rf $(OUT) $(OUT).failed $(OUT).devices $(OUT)-quantize-report .exporter-cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-distclean: clean ## remove .venv and runs/ too
-	rm -rf $(VENV) runs
+distclean: clean ## remove .venv, runs/ and choose/ too
+	rm -rf $(VENV) runs choose
