@@ -65,10 +65,14 @@ class Board:
         """How many steps the whole has."""
         self._bars.update(self._whole, total=steps)
 
-    def at(self, title: str) -> None:
-        """What the next steps belong to: a line of its own, and the upper bar's text."""
+    def at(self, title: str, done: int) -> None:
+        """What the next steps belong to: a line of its own, and the upper bar's text.
+
+        Args:
+            done: steps of the whole that lie behind.
+        """
         self.console.print(f"[bold]{escape(title)}[/]", highlight=False)
-        self._bars.update(self._whole, description=escape(title))
+        self._bars.update(self._whole, description=escape(title), completed=done)
 
     def passed(self, steps: int = 1) -> None:
         """So many steps of the whole are done."""

@@ -111,6 +111,7 @@ def finish(setting: Setting, candidate: Candidate, origin: Origin, board: Board)
     except UserError as error:
         why = " ".join(part for part in (error.what, error.why) if part)
     except Exception as error:  # noqa: BLE001 - a defect, told as one; hours of work go on
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         why = f"an error of the program ({type(error).__name__}: {error}); see error.txt"
     board.note(f"left out: {why}")

@@ -24,6 +24,14 @@ DEFAULT = (
     "efficientnet_b0",
     "resnet18",
 )
+# For the drawn pictures, which are small: minutes from nothing, not hours.
+DRAWN = (
+    "lenet5",
+    "mobilenet_v1:width_mult=0.25:input_size=96",
+    "mobilenet_v2:width_mult=0.35:input_size=96",
+    "mobilenet_v3_small:input_size=96",
+    "squeezenet1_1:input_size=96",
+)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORM = "write NAME or NAME:OPTION=VALUE:OPTION=VALUE, with commas between candidates"
 
@@ -55,14 +63,18 @@ class Candidate:
         return {key: value for key, value in self.options.items() if value != listed[key].default}
 
 
-def parse(text: str | None) -> tuple[Candidate, ...]:
+def parse(text: str | None, drawn: bool = False) -> tuple[Candidate, ...]:
     """The candidates that a text names; the usual ones of None.
+
+    Args:
+        drawn: the usual ones are those for the drawn pictures.
 
     Raises:
         RequestError: it names none, one twice, or is not of the form above.
         ZooError: an architecture or an option that there is not, or a value out of range.
     """
-    parts = DEFAULT if text is None else tuple(part.strip() for part in text.split(","))
+    usual = DRAWN if drawn else DEFAULT
+    parts = usual if text is None else tuple(part.strip() for part in text.split(","))
     if not any(parts):
         raise RequestError("--archs names no architecture.", "", _FORM)
     found: dict[str, Candidate] = {}

@@ -92,9 +92,10 @@ def _compare(
     )
     finished = []
     for place, candidate in enumerate(request.candidates):
-        board.at(f"{place + 1} of {len(request.candidates)}: {candidate.name}")
+        title = f"{place + 1} of {len(request.candidates)}: {candidate.name}"
+        board.at(title, STEPS * place)
         finished.append(finish(setting, candidate, origins[candidate.name], board))
-    board.at("All of them, in turns")
+    board.at("All of them, in turns", STEPS * len(request.candidates))
     latency = _latencies(setting, finished, ledger, board)
     board.passed()
     outcomes = tuple(each.outcome(setting, latency[each.candidate.name]) for each in finished)

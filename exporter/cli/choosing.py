@@ -79,8 +79,8 @@ def choose(
         asked.parse_budget("--budget-mb", budget_mb, "mb"),
     )
     request = asked.ChooseRequest(
-        out=out, candidates=parse(archs), data=data, validation=validation, test=test,
-        epochs=asked.EPOCHS if epochs is None else epochs, weights_dir=weights_dir,
+        out=out, candidates=parse(archs, drawn=synthetic), data=data, validation=validation,
+        test=test, epochs=asked.EPOCHS if epochs is None else epochs, weights_dir=weights_dir,
         formats=words(formats) if formats else asked.FORMATS, budget=budget, seed=seed,
         threads=threads, force=force,
     )  # fmt: skip

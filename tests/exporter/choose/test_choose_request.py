@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.choose import candidates
-from exporter.choose.candidates import DEFAULT, Candidate, parse
+from exporter.choose.candidates import DEFAULT, DRAWN, Candidate, parse, sizes
 from exporter.choose.request import LEDGER, ChooseRequest, check, parse_budget
 from exporter.choose.results import Budget
 from exporter.pipeline.request import RequestError
@@ -41,6 +40,8 @@ def test_a_name_reads_back_as_the_same_candidate() -> None:
 def test_the_usual_candidates_are_there_and_differ() -> None:
     assert [each.name for each in parse(None)] == list(DEFAULT)
     assert len({each.slug for each in parse(None)}) == len(DEFAULT)
+    assert [each.name for each in parse(None, drawn=True)] == list(DRAWN)
+    assert max(sizes(parse(None, drawn=True))) <= 112  # no larger than what is drawn
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_an_option_after_a_comma_is_told_where_it_belongs() -> None:
 
 
 def test_sizes_are_those_of_all_candidates() -> None:
-    assert candidates.sizes(parse(f"{SMALL},mobilenet_v2,resnet18")) == (32, 224)
+    assert sizes(parse(f"{SMALL},mobilenet_v2,resnet18")) == (32, 224)
 
 
 @pytest.mark.parametrize(
