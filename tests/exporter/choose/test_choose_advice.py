@@ -108,6 +108,13 @@ def test_what_the_budget_costs() -> None:
     assert "Over the budget: efficientnet_b0 by 4.00 ms and 0.60 MB." in also(five())
 
 
+def test_a_budget_costs_nothing_within_noise() -> None:
+    slow = outcome("slow", 9.0, 0.91)
+    found = also(comparison(outcome("a"), slow, ms=5))
+    assert "Over the budget: slow" in found
+    assert "budget costs" not in found
+
+
 def test_a_slow_tail_is_told() -> None:
     slow = outcome("a", latency={INT8: Latency(19.0, 24.0)})
     assert "One run in ten of a takes 24.0 ms or more" in also(comparison(slow, ms=20))

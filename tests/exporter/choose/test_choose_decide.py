@@ -150,6 +150,14 @@ def test_the_nearest_is_over_by_the_smallest_factor() -> None:
     assert (found.taken, found.best, found.equals) == (None, None, ())
 
 
+def test_the_worse_of_two_excesses_counts() -> None:
+    """1.9 times in both is nearer than 2.5 times in one."""
+    both, one = outcome("both", 1.9, 0.9, 1.9), outcome("one", 2.5, 0.9, 0.5)
+    found = decide(comparison(both, one, ms=1, mb=1))
+    assert found.nearest is not None
+    assert found.nearest.name == "both"
+
+
 def test_the_budget_counts_for_the_file_that_ships() -> None:
     """float16 is slower and larger than int8; where it stands, its figures count."""
     said = outcome("a", 2.0, 0.9, 1.0, gates_failed={INT8: "off"})

@@ -160,6 +160,14 @@ def test_a_second_comparison_replaces_the_first(tmp_path: Path) -> None:
     assert "mobilenet_v2" not in (tmp_path / "choose.html").read_text()
 
 
+def test_who_has_the_old_page_open_reads_all_of_it(tmp_path: Path) -> None:
+    path = output.write(two(), tmp_path)
+    before = path.read_text()
+    with path.open() as reader:
+        output.write(five(), tmp_path)
+        assert reader.read() == before != path.read_text()
+
+
 def test_a_failing_write_leaves_the_old_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
