@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from exporter.prove.runtimes.coreml import CoreMLFileError, kernels
 from exporter.prove.runtimes.coreml.blobs import BlobFile
 from exporter.prove.runtimes.coreml.labels import in_contract_order
+from exporter.prove.runtimes.coreml.lifetimes import last_uses
 
 
 def test_bits_are_unpacked_from_either_end() -> None:
@@ -81,3 +83,31 @@ def test_a_weight_file_written_by_hand_is_read(tmp_path: Path) -> None:
     file.finish()
     with pytest.raises(CoreMLFileError, match="no blob starts there"):
         file.read(128, "here")
+
+
+@dataclass(frozen=True)
+class Step:
+    inputs: tuple[str, ...]
+    output: str
+
+
+def test_a_tensor_is_let_go_after_the_last_step_that_reads_it() -> None:
+    steps = [
+        Step(("image", "weight"), "a"),
+        Step(("a",), "b"),
+        Step(("b", "a"), "c"),
+        Step(("c", "weight"), "d"),
+    ]
+    freed = last_uses(steps, {"weight"})
+    assert freed == {"a": ["image"], "c": ["a", "b"], "d": ["c"]}
+
+
+def test_local_response_normalization_by_hand() -> None:
+    """Channels 1, 2, 3, 4; a window of 3 and alpha 3, so that it is x / (1 + sum of squares)."""
+    x = np.float32([1, 2, 3, 4]).reshape(1, 4, 1, 1)
+    found = kernels.local_response_norm(x, 3, 3.0, 1.0, 1.0)
+    wanted = [1 / (1 + 5), 2 / (1 + 14), 3 / (1 + 29), 4 / (1 + 25)]
+    np.testing.assert_allclose(found.reshape(-1), wanted, rtol=1e-6)
+    for size in (0, 2):
+        with pytest.raises(ValueError, match=f"a window of {size}"):
+            kernels.local_response_norm(x, size, 1.0, 1.0, 1.0)
