@@ -14,6 +14,7 @@ from exporter.choose.decide import (
     same_accuracy,
 )
 from exporter.choose.results import NONE_PUBLISHED, Budget, Comparison, Outcome
+from models import zoo
 from models.zoo import card
 
 LARGE_DROP = 0.02
@@ -134,14 +135,20 @@ def _up(value: float) -> str:
 
 
 def _smaller(judged: Judged) -> str:
-    dials = []
-    if "width_mult" in judged.outcome.options:
-        dials.append("width_mult")
-    if judged.over_ms:
-        dials.append("input_size")
-    if not dials:
-        return "a network with fewer parameters"
-    return f"it with a smaller {words.listed(dials, 'or')}, or a smaller network"
+    dials = ("width_mult", "input_size") if judged.over_ms else ("width_mult",)
+    found = [name for name in dials if _can_shrink(judged.outcome, name)]
+    if not found:
+        return "a network with fewer parameters" if judged.over_mb else "a smaller network"
+    return f"it with a smaller {words.listed(found, 'or')}, or a smaller network"
+
+
+def _can_shrink(outcome: Outcome, name: str) -> bool:
+    """Whether the zoo has its network with a smaller value of an option."""
+    try:
+        option = zoo.get(outcome.architecture).options[name]
+    except (zoo.ZooError, KeyError):
+        return False
+    return option.smallest < outcome.options[name]
 
 
 def limits(budget: Budget) -> str:

@@ -77,16 +77,18 @@ def test_of_few_candidates(of: Comparison, words_in_it: str) -> None:
 
 
 def test_where_none_fits_the_nearest_and_the_remedy_are_named() -> None:
-    narrow = outcome("m:width_mult=1.0", 3.05, 0.9, 2.0,
+    narrow = outcome("mobilenet_v2", 3.05, 0.9, 2.0,
                      options={"width_mult": 1.0, "input_size": 224})  # fmt: skip
     found = said(comparison(narrow, outcome("big", 30.0, 0.95, 20.0), ms=2, mb=1.5))
     assert found == (
-        "None of 2 candidates is within 2 ms and 1.5 MB. The nearest is m:width_mult=1.0 (int8), "
+        "None of 2 candidates is within 2 ms and 1.5 MB. The nearest is mobilenet_v2 (int8), "
         "over by 1.05 ms and 0.50 MB, with 90.0 %. Allow --budget-ms 3.1 and --budget-mb 2.1, or "
         "try it with a smaller width_mult or input_size, or a smaller network."
     )
     only_size = said(comparison(outcome("a", mb=9.0), outcome("b", mb=10.0), mb=1))
     assert only_size.endswith("or try a network with fewer parameters.")
+    fixed = outcome("lenet5", 3.0, options={"input_size": 32})  # it takes no other size
+    assert said(comparison(fixed, ms=1)).endswith("or try a smaller network.")
 
 
 @pytest.mark.parametrize("ms", [0.013, 0.99, 1.0, 3.05, 9.99, 20.0, 31.0, 138.2, 1999.0])
