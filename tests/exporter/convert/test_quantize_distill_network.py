@@ -28,8 +28,8 @@ from exporter.convert.quantize.simulate import Simulator
 from support import nets
 
 PICTURES = [target_graphs.some_pixels(seed=seed) for seed in range(4)]
-# means of steps lie in the middle of two
-TIES = ("average_pool_same", "average_pool_uneven", "average_pool_ceil")
+# means of steps, and 1/2 of a hard sigmoid, lie in the middle of two
+TIES = ("average_pool_same", "average_pool_uneven", "average_pool_ceil", "hardsigmoid")
 
 
 def all_of(runner: Evaluator | Simulator, name: str) -> np.ndarray:
