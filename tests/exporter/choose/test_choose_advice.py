@@ -87,7 +87,7 @@ def test_where_none_fits_the_nearest_and_the_remedy_are_named() -> None:
     )
     only_size = said(comparison(outcome("a", mb=9.0), outcome("b", mb=10.0), mb=1))
     assert only_size.endswith("or try a network with fewer parameters.")
-    fixed = outcome("lenet5", 3.0, options={"input_size": 32})  # it takes no other size
+    fixed = outcome("lenet5", 3.0, options={"input_size": 28})  # it takes no smaller one
     assert said(comparison(fixed, ms=1)).endswith("or try a smaller network.")
 
 

@@ -231,7 +231,7 @@ def test_many_candidates_bear_numbers_on_a_phone() -> None:
     names = {"".join(each.itertext()) for each in elements(drawn(twelve(), charts.NARROW), "name")}
     assert names == {str(number) for number in range(1, 13)}
     wide = {"".join(each.itertext()) for each in elements(drawn(twelve()), "name")}
-    assert "mobilenet_v1:width_mult=0.25,input_size=128" in wide
+    assert "mobilenet_v1:width_mult=0.25:input_size=128" in wide
 
 
 def test_what_was_not_measured_is_not_drawn() -> None:
