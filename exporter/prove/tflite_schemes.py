@@ -17,7 +17,9 @@ from exporter.prove.tflite_structure import WEIGHTED, Operator, Tensor, weighted
 Rule = Callable[[tuple[Operator, ...]], Iterator[str]]
 _ENDINGS = ("SOFTMAX", "LOGISTIC")  # float32 in every file: the contract's activation
 _BETWEEN = ("QUANTIZE", "DEQUANTIZE")
-_FLOAT_ONLY = ("LOCAL_RESPONSE_NORMALIZATION",)  # no runtime has them in int8
+# What may compute in float in an int8 file: no runtime has the first in int8, XNNPACK lacks
+# the second.
+_ISLANDS = ("LOCAL_RESPONSE_NORMALIZATION", "HARD_SWISH")
 _SWAP_LAST = (0, 2, 1)
 _INT8_BODY = {"INT8", "INT32"}
 
@@ -89,7 +91,7 @@ def _float16(operators: tuple[Operator, ...]) -> Iterator[str]:
 
 def _int8(operators: tuple[Operator, ...]) -> Iterator[str]:
     yield from _float_islands(operators)
-    islands = {one.inputs[0].name for one in operators if one.kind in _FLOAT_ONLY}
+    islands = {one.inputs[0].name for one in operators if _is_island(one)}
     exits = [
         operator
         for operator in operators
@@ -98,7 +100,7 @@ def _int8(operators: tuple[Operator, ...]) -> Iterator[str]:
     if len(exits) != 1:
         yield f"{len(exits)} DEQUANTIZE operators; one is expected, after the logits"
     for operator in operators:
-        if operator.kind in (*_BETWEEN, *_ENDINGS, *_FLOAT_ONLY):
+        if operator.kind in (*_BETWEEN, *_ENDINGS) or _is_island(operator):
             continue
         for tensor in (*operator.inputs, *operator.outputs):
             if tensor.type not in _INT8_BODY:
@@ -109,11 +111,15 @@ def _int8(operators: tuple[Operator, ...]) -> Iterator[str]:
         yield from _int8_layer(operator, weight)
 
 
+def _is_island(operator: Operator) -> bool:
+    return operator.kind in _ISLANDS and operator.inputs[0].type == "FLOAT32"
+
+
 def _float_islands(operators: tuple[Operator, ...]) -> Iterator[str]:
-    """What only exists in float stands between a DEQUANTIZE and a QUANTIZE of its own."""
+    """What computes in float stands between a DEQUANTIZE and a QUANTIZE."""
     producers, readers = _wires(operators)
     for operator in operators:
-        if operator.kind not in _FLOAT_ONLY:
+        if not _is_island(operator):
             continue
         before = producers.get(operator.inputs[0].name)
         after = readers.get(operator.outputs[0].name, [])

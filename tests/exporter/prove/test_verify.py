@@ -22,7 +22,7 @@ from exporter.prove.verify import Finding, verify
 from models.contract import Contract
 from models.errors import UserError
 from models.images import ImageFile
-from support import tinyfiles
+from support import node_cases, tflite_files, tinyfiles
 
 INT8 = BY_KEY["tflite-int8"]
 KEYS = ("onnx", "tflite-float32", "tflite-float16", "tflite-int8")
@@ -115,13 +115,16 @@ def test_a_channel_shuffle_may_transpose_within_pixels() -> None:
         assert "a TRANSPOSE makes t" in faults(operators, INT8)
 
 
-def test_what_int8_lacks_stands_between_dequantize_and_quantize() -> None:
+@pytest.mark.parametrize("kind", ["LOCAL_RESPONSE_NORMALIZATION", "HARD_SWISH"])
+def test_what_int8_lacks_stands_between_dequantize_and_quantize(kind: str) -> None:
     f, n = tensor("f", "FLOAT32"), tensor("m", "FLOAT32")
     into = Operator("DEQUANTIZE", (tensor("y"),), (f,))
-    norm = Operator("LOCAL_RESPONSE_NORMALIZATION", (f,), (n,))
+    norm = Operator(kind, (f,), (n,))
     back = Operator("QUANTIZE", (n,), (tensor("q"),))
     start, end = int8_net()[:2], int8_net()[2:]
     assert faults((*start, into, norm, back, *end), INT8) == []
+    int8 = Operator("HARD_SWISH", (tensor("y"),), (tensor("q"),))
+    assert faults((*start, int8, *end), INT8) == []
     loose = Operator("ADD", (n, n), (tensor("q"),))
     assert any("not between" in text for text in faults((*start, into, norm, loose, *end), INT8))
     assert any("not between" in text for text in faults((*start, norm, back, *end), INT8))
@@ -327,3 +330,17 @@ def test_a_damaged_flatbuffer_is_a_user_error(made: Path, tmp_path: Path) -> Non
     path.write_bytes(whole[:200])
     with pytest.raises(UserError, match="cannot be opened"):
         read_operators(path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_no_rule_refuses_what_the_writer_writes(precision: str, tmp_path: Path) -> None:
+    """Every node kind alone: a form that the writer may choose and verify would refuse."""
+    path = tmp_path / "model.tflite"
+    for case in node_cases.ALL:
+        graph = case.net().graph()
+        plan = tflite_files.plan_for(graph, tflite_files.pixels_for(graph))
+        given = plan if precision == "int8" else None
+        path.write_bytes(
+            tflite_files.to_bytes(graph, tflite_files.CONTRACT, precision, given)  # type: ignore[arg-type]
+        )
+        assert faults(read_operators(path), BY_KEY[f"tflite-{precision}"]) == [], case.name
