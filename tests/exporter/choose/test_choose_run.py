@@ -27,6 +27,7 @@ from exporter.choose.request import LEDGER, ChooseRequest
 from exporter.choose.results import Budget, Comparison, Latency
 from exporter.choose.run import ChooseInterruptedError, choose, run_and_show
 from models.errors import UserError
+from models.finetune import TrainingInterruptedError
 from models.zoo import count
 from support import nets
 
@@ -189,6 +190,18 @@ def test_it_goes_on_where_it_was_stopped(
     assert work.taken() == ["weigh nothing", *ALL[place:]]
     assert [each.failure for each in resumed.outcomes] == ["", ""]
     assert resumed == made(replace(request_, out=tmp_path / "in one go"))
+
+
+def test_a_training_that_was_interrupted_is_no_failed_candidate(
+    work: Work, request_: ChooseRequest
+) -> None:
+    def stopped() -> None:
+        raise TrainingInterruptedError("The training was interrupted.")
+
+    work.stop[ALL[1]] = stopped  # so Lightning answers to Ctrl-C
+    with pytest.raises(ChooseInterruptedError):
+        made(request_)
+    assert work.taken() == ALL[:1]
 
 
 def test_a_changed_request_does_again_what_changed(work: Work, request_: ChooseRequest) -> None:
