@@ -266,8 +266,8 @@ def test_every_scale_is_the_one_that_the_export_chooses(tmp_path: Path) -> None:
     """
     from exporter.convert.from_onnx import read_graph
     from exporter.convert.passes import INT8_TOLERANCE, for_channels_last, standard
+    from exporter.convert.quantize.calibrate import calibrate
     from exporter.convert.quantize.groups import find_groups
-    from exporter.convert.quantize.quantize import quantize_fast
     from exporter.convert.quantize.simulate import Simulator
 
     path = tmp_path / "model.onnx"
@@ -275,7 +275,7 @@ def test_every_scale_is_the_one_that_the_export_chooses(tmp_path: Path) -> None:
     pixels = nets.images(24, nets.SIZE)
     graph = standard(read_graph(path), tolerance=INT8_TOLERANCE, probes=pixels[:8])
     graph = for_channels_last(graph)
-    plan = quantize_fast(graph, lambda: pixels).plan
+    plan = calibrate(graph, pixels, rule="mean_min_max", correct_bias=False)
     net = copy.deepcopy(nets.small_net())
     pictures = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     aware = QuantizationAware(net, pictures[:1]).eval()

@@ -17,13 +17,14 @@ from exporter.convert.evaluate import Evaluator
 from exporter.convert.from_onnx import read_graph
 from exporter.convert.graph import Graph
 from exporter.convert.passes import INT8_TOLERANCE, for_channels_last, standard
+from exporter.convert.quantize.calibrate import calibrate
 from exporter.convert.quantize.distill import DistillSettings, distill, steps_ahead
 from exporter.convert.quantize.distill import distill as package_distill
 from exporter.convert.quantize.distill.training import Learned
 from exporter.convert.quantize.errors import CalibrationError
 from exporter.convert.quantize.groups import find_groups
 from exporter.convert.quantize.plan import QuantizationPlan
-from exporter.convert.quantize.quantize import Quantized, quantize_fast
+from exporter.convert.quantize.quantize import Quantized
 from exporter.convert.quantize.simulate import Simulator
 from exporter.convert.targets import tflite
 from models.errors import MissingExtraError
@@ -50,7 +51,7 @@ def pictures(graph: Graph) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def spoiled(graph: Graph, pictures: list[np.ndarray]) -> Quantized:
     """Ranges alone, and the biases of the last layers moved by a few steps."""
-    fast = quantize_fast(graph, lambda: pictures)
+    fast = Quantized(graph, calibrate(graph, pictures, rule="mean_min_max", correct_bias=False))
     weights, activations = dict(fast.plan.weights), dict(fast.plan.activations)
     random = np.random.default_rng(0)
     for name in list(weights)[-8:]:
