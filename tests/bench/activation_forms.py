@@ -85,9 +85,7 @@ def _saturated(node: Node, source: Value, gate: Value, to: Lowering) -> Value:
     if len(source.shape) != 4:
         return _sixth(node, _relu6_of_sum(node, source, to), gate, to)
     channels = source.shape[3]
-    quantized = per_channel_weights(
-        np.full(channels, 1 / 6), np.full(channels, 0.5), source.affine
-    )
+    quantized = per_channel_weights(np.full(channels, 1 / 6), np.full(channels, 0.5), source.affine)
     values = quantized.values.reshape(1, 1, 1, -1)
     weight, offset = to.int8_weights(node.name, quantized, values, 3, source)
     options = schema.DepthwiseConv2DOptionsT()
