@@ -16,6 +16,7 @@ from typing import Any
 from exporter.bundle import CONTRACT, LABELS
 from exporter.convert.graph import Conv, Dense, Graph
 from exporter.convert.targets.input_scale import fold_input_scale
+from exporter.convert.targets.saved_model.held_back import HeldBack
 from exporter.convert.targets.saved_model.nodes import Value, build, supported_kinds
 from exporter.convert.targets.saved_model.reproducible import make_reproducible
 from exporter.hushed import hushed
@@ -48,19 +49,19 @@ def write(graph: Graph, contract: Contract, path: Path) -> None:
     """
     _check(graph)
     tf = _import_tensorflow()
-    graph = fold_input_scale(graph)
+    graph, held = fold_input_scale(graph), HeldBack()
     with _quiet(tf), hushed():
-        tf.saved_model.save(_module(tf, graph), str(path))
-    make_reproducible(Path(path))
+        tf.saved_model.save(_module(tf, graph, held), str(path))
+    make_reproducible(Path(path), held)
     assets = Path(path) / "assets"
     assets.mkdir(exist_ok=True)
     (assets / LABELS).write_text("\n".join(contract.names) + "\n", encoding="utf-8")
     (assets / CONTRACT).write_text(contract.dumps(), encoding="utf-8")
 
 
-def _module(tf: Any, graph: Graph) -> Any:
+def _module(tf: Any, graph: Graph, held: HeldBack) -> Any:
     _, channels, height, width = graph.input.shape
-    call = build(tf, graph)
+    call = build(tf, graph, held)
 
     class Classifier(tf.Module):
         @tf.function(

@@ -44,6 +44,7 @@ from exporter.convert.graph import (
     Sub,
     Tanh,
 )
+from exporter.convert.targets.saved_model.held_back import LARGE, HeldBack
 from models.contract import OUTPUT_NAME
 
 Value = Any  # a TensorFlow tensor
@@ -64,8 +65,11 @@ def supported_kinds() -> frozenset[type[Node]]:
     return frozenset(_EMITTERS)
 
 
-def build(tf: Any, graph: Graph) -> Callable[[Value], Value]:
+def build(tf: Any, graph: Graph, held: HeldBack | None = None) -> Callable[[Value], Value]:
     """The graph as a Python function of `tf` operators.
+
+    Args:
+        held: keeps large weights, which are then to be put back; None for none.
 
     Returns:
         uint8 (or float) pixels `[1, H, W, 3]` to float32, in NHWC where it has four
@@ -73,7 +77,7 @@ def build(tf: Any, graph: Graph) -> Callable[[Value], Value]:
     """
 
     def call(image: Value) -> Value:
-        return _Emitter(tf, graph).run(image)
+        return _Emitter(tf, graph, held).run(image)
 
     return call
 
@@ -81,8 +85,8 @@ def build(tf: Any, graph: Graph) -> Callable[[Value], Value]:
 class _Emitter:
     """Carries a graph's nodes over to TensorFlow one by one."""
 
-    def __init__(self, tf: Any, graph: Graph) -> None:
-        self.tf = tf
+    def __init__(self, tf: Any, graph: Graph, held: HeldBack | None = None) -> None:
+        self.tf, self._held = tf, held
         self.graph = graph
         self.values: dict[str, Value] = {}
 
@@ -131,7 +135,10 @@ class _Emitter:
         return self.tf.reshape(value, [1, height, width, channels])
 
     def constant(self, value: npt.ArrayLike) -> Value:
-        return self.tf.constant(np.asarray(value, np.float32))
+        array = np.asarray(value, np.float32)
+        if self._held is not None and array.size >= LARGE:
+            return self._held.stand_in(self.tf, array)
+        return self.tf.constant(array)
 
     def fused(self, node: Any, value: Value) -> Value:
         if node.fused is Fused.RELU6:

@@ -13,9 +13,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from exporter.convert.targets.saved_model.held_back import HeldBack
 
-def make_reproducible(folder: Path) -> None:
-    """Rewrite `saved_model.pb` so that the same model gives the same bytes."""
+
+def make_reproducible(folder: Path, held: HeldBack | None = None) -> None:
+    """Rewrite `saved_model.pb` so that the same model gives the same bytes.
+
+    Args:
+        held: weights to put back.
+    """
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = folder / "saved_model.pb"
@@ -23,6 +29,8 @@ def make_reproducible(folder: Path) -> None:
     model.ParseFromString(path.read_bytes())
     for graph in model.meta_graphs:
         _rename_functions(graph)
+        if held is not None:
+            held.put_back(graph)
     path.write_bytes(model.SerializeToString(deterministic=True))
     (folder / "fingerprint.pb").unlink(missing_ok=True)
 
