@@ -14,6 +14,7 @@ from typing import Any, Literal
 from exporter.bundle import Precision
 from exporter.convert.graph import Graph
 from exporter.convert.quantize.plan import QuantizationPlan
+from exporter.convert.targets.coreml import floats
 from exporter.convert.targets.coreml.emitter import CoreMLError, Style
 from exporter.convert.targets.coreml.package import (
     CLASS_LABEL,
@@ -113,11 +114,13 @@ def _write(
 ) -> None:
     _check(graph, contract)
     ct = import_coremltools("Writing a Core ML file")
+    floats.forget()
     with quiet(), tempfile.TemporaryDirectory() as scratch:
         program = build_program(ct, graph, style, plan)
         spec, weights = _serialize(ct, program, contract, style, Path(scratch))
         describe(spec, contract, card, style)
         if style.neural_network:
+            floats.put_back(spec)
             write_mlmodel(spec, path)
         else:
             write_mlpackage(spec, weights, path)

@@ -17,7 +17,6 @@ logits in float16 and 20 -> 28 dB in int8.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from exporter.convert.graph import (
     Sub,
 )
 from exporter.convert.quantize.rounding.sum_preserving import to_float16, to_int8
+from exporter.convert.targets.coreml.floats import Floats
 from models.contract import INPUT_NAME
 from models.errors import UserError
 
@@ -53,7 +53,6 @@ FLOAT_OF: dict[str, np.dtype[Any]] = {
     "float16": np.dtype(np.float16),
     "int8": np.dtype(np.float16),
 }
-_AT_ONCE = 1 << 16  # numbers as Python objects at a time
 _MIL_NAME = {np.dtype(np.float32): "fp32", np.dtype(np.float16): "fp16"}
 
 
@@ -199,7 +198,7 @@ class Emitter:
             )
         if self.dtype == np.float16:
             return _finite(to_float16(node.weight), node.weight, what)
-        return node.weight.view(_Floats) if self.style.neural_network else node.weight
+        return node.weight.view(Floats) if self.style.neural_network else node.weight
 
     def fused(self, node: Any, name: str, make: Callable[[str], Var]) -> Var:
         """What `make` writes, followed by the node's fused activation."""
@@ -213,20 +212,6 @@ class Emitter:
 
     def relu6(self, x: Var, name: str) -> Var:
         return self.mb.clip(x=x, alpha=self.number(0), beta=self.number(6), name=name)
-
-
-class _Floats(np.ndarray):
-    """Weights that coremltools' neural network builder copies four times as fast.
-
-    It hands the flat array to protobuf to iterate over, and numpy makes an object of its
-    own for each number. Python's own floats, some at a time, are cheaper to make and to read.
-    """
-
-    def __iter__(self) -> Any:
-        if self.ndim != 1:
-            return super().__iter__()
-        parts = (self[start : start + _AT_ONCE] for start in range(0, len(self), _AT_ONCE))
-        return itertools.chain.from_iterable(part.tolist() for part in parts)
 
 
 def _finite(found: npt.NDArray[Any], exact: npt.NDArray[np.float32], what: str) -> Any:
