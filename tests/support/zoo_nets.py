@@ -45,6 +45,7 @@ _JITTER = 40.0  # of a colour from picture to picture, in steps of 255
 _SPREAD = 2.0  # of the logits, standard deviation over images and classes
 _LIFT = 0.8  # the mean over channels of what goes into an activation: most of it passes
 _RIDGE = 1.0  # of the mean variance that the features have on an image
+_CENTRE = 5.0  # of a depthwise kernel, in deviations: what a channel knows goes on
 _OPEN = 2.0  # by how many deviations logits behind a ReLU are lifted, so that it lets most pass
 
 
@@ -192,6 +193,10 @@ def _roughen(net: nn.Module) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.6, 1.4)
             torch.nn.init.normal_(module.bias, _LIFT, 0.3)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.groups == module.in_channels > 1:
+            centre = module.kernel_size[0] // 2, module.kernel_size[1] // 2
+            module.weight.data[:, :, centre[0], centre[1]] += _CENTRE * module.weight.std()
     for module in net.modules():
         last = _end_of_branch(module)
         if last is not None:
