@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.convert.graph import Conv, Dense, Graph
+from exporter.convert.graph import Array, Conv, Dense, Graph
 from exporter.convert.quantize.calibrate import (
     Image,
     Measured,
@@ -28,7 +28,12 @@ from exporter.convert.quantize.calibrate import (
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.ranges.rules import Rule
-from exporter.convert.quantize.rounding.compensated import DAMPING, FEW_SAMPLES_DAMPING, compensated
+from exporter.convert.quantize.rounding.compensated import (
+    DAMPING,
+    FEW_SAMPLES_DAMPING,
+    Steps,
+    compensated,
+)
 from exporter.convert.quantize.rounding.equalize import (
     FACTOR,
     ChannelExtremes,
@@ -96,13 +101,14 @@ def quantize(
     plain = with_ranges(graph, measured, reference=reference)
     if not measured.enough:
         return Quantized(graph, plain)
-    found = {"as it is": Quantized(graph, _refined(graph, plain, measured, moments))}
+    found = {"as it is": Quantized(graph, _refined(plain, measured, _Rounding(graph, moments)))}
     equalized = equalize(graph, extremes)
     change = logit_sqnr(reference, equalized.graph)
     if equalized.scales and change >= SAME_DB:
         other = measure(equalized.graph, images(), on_image)
+        rounding = _Rounding(equalized.graph, moments, equalized.scales)
         for name, each in _equalized_plans(equalized.graph, other, plain.record["rule"]).items():
-            plan = _refined(equalized.graph, each, other, moments, equalized.scales)
+            plan = _refined(each, other, rounding)
             found[name] = Quantized(equalized.graph, plan, equalized.scales)
     return _better(reference, found, plain, equalized, change)
 
@@ -145,36 +151,53 @@ def _better(
     return replace(best, plan=replace(best.plan, record=record))
 
 
-def _refined(
-    graph: Graph,
-    plan: QuantizationPlan,
-    measured: Measured,
-    moments: SecondMoments,
-    scales: Mapping[str, Vector] | None = None,
-) -> QuantizationPlan:
-    """The plan with weights rounded again so that errors cancel, then corrected biases.
+class _Rounding:
+    """Compensated weights of one graph; plans that differ in their activations alone share them.
 
     Args:
         moments: of the graph before it was equalized.
-        scales: what its tensors were multiplied by since.
+        channels: what its tensors were multiplied by since.
     """
+
+    def __init__(
+        self, graph: Graph, moments: SecondMoments, channels: Mapping[str, Vector] | None = None
+    ) -> None:
+        self.graph = graph
+        self._moments = moments
+        self._channels = channels or {}
+        self._found: dict[tuple[str, bytes], Steps] = {}
+
+    def knows(self, node: Conv | Dense) -> bool:
+        """Whether the inputs of a layer were watched."""
+        return node.name in self._moments.layers
+
+    def __call__(self, node: Conv | Dense, scales: Array) -> Steps:
+        """A layer's weights as multiples of `scales`, float32 `[out]`."""
+        key = node.name, scales.tobytes()
+        if key not in self._found:
+            covariance = self._moments.covariance(node.name)
+            if node.inputs[0] in self._channels:
+                covariance = scaled(covariance, self._channels[node.inputs[0]])
+            # a dense layer sees one sample an image, mostly fewer than it has inputs
+            damping = FEW_SAMPLES_DAMPING if isinstance(node, Dense) else DAMPING
+            steps = compensated(node.weight, scales, covariance, damping)
+            self._found[key] = np.ascontiguousarray(steps)
+        return self._found[key]
+
+
+def _refined(plan: QuantizationPlan, measured: Measured, rounding: _Rounding) -> QuantizationPlan:
+    """The plan with weights rounded again so that errors cancel, then corrected biases."""
     weights = dict(plan.weights)
     nearest = []
-    for node in graph.nodes:
+    for node in rounding.graph.nodes:
         if not isinstance(node, Conv | Dense) or node.name not in weights:
             continue
-        if node.name not in moments.layers:
+        if not rounding.knows(node):
             nearest.append(node.name)
             continue
         old = weights[node.name]
-        covariance = moments.covariance(node.name)
-        if scales and node.inputs[0] in scales:
-            covariance = scaled(covariance, scales[node.inputs[0]])
-        # a dense layer sees one sample an image, mostly fewer than it has inputs
-        damping = FEW_SAMPLES_DAMPING if isinstance(node, Dense) else DAMPING
-        steps = compensated(node.weight, old.scales, covariance, damping)
-        weights[node.name] = replace(old, values=np.ascontiguousarray(steps))
-    rounding = {"rule": "compensated over the inputs' covariance", "nearest": nearest}
-    record = {**plan.record, "weights": {**plan.record["weights"], "rounding": rounding}}
+        weights[node.name] = replace(old, values=rounding(node, old.scales))
+    rule = {"rule": "compensated over the inputs' covariance", "nearest": nearest}
+    record = {**plan.record, "weights": {**plan.record["weights"], "rounding": rule}}
     rounded = replace(plan, weights=weights, record=record)
-    return with_corrected_biases(graph, rounded, measured)
+    return with_corrected_biases(rounding.graph, rounded, measured)

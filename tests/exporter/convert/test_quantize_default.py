@@ -200,6 +200,59 @@ def test_rules_per_tensor_are_tried_and_the_nearest_is_kept(
     assert ratios[module.PER_TENSOR] < ratios[module.EQUALIZED] - 3
 
 
+def test_plans_of_one_graph_share_their_rounding(
+    graph: Graph, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer is rounded once for each of its scales, and the plans are the same as ever."""
+
+    def others(_: Graph, seen: object, plan: QuantizationPlan) -> QuantizationPlan:
+        """One more step of the pixels behind each activation, and one layer's scales doubled."""
+        moved = {
+            n: replace(by, zero_point=by.zero_point + (by.zero_point < 100))
+            for n, by in plan.activations.items()
+        }
+        name = next(iter(plan.weights))
+        layer = plan.weights[name]
+        wider = replace(layer, scales=layer.scales * 2, bias=layer.bias // 2)
+        return replace(plan, activations=moved, weights={**plan.weights, name: wider})
+
+    def plans(share: bool) -> tuple[list[QuantizationPlan], int]:
+        refined, calls = [], 0
+
+        def seen(reference: object, found: dict[str, Quantized], *rest: object) -> Quantized:
+            refined.extend(each.plan for each in found.values())
+            return choose(reference, found, *rest)  # type: ignore[arg-type]
+
+        def counted(*given: object) -> np.ndarray:
+            nonlocal calls
+            calls += 1
+            return compensated(*given)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "with_ranges_per_tensor", others)
+            patch.setattr(module, "_better", seen)
+            patch.setattr(module, "compensated", counted)
+            if not share:
+                known = module._Rounding.__call__
+                forget = lambda self, *given: (self._found.clear(), known(self, *given))[1]  # noqa: E731
+                patch.setattr(module._Rounding, "__call__", forget)
+            quantize(graph, lambda: pictures[:12])
+        return refined, calls
+
+    choose = module._better
+    shared, few = plans(share=True)
+    alone, many = plans(share=False)
+    layers = len(shared[0].weights)
+    assert (few, many) == (2 * layers + 1, 3 * layers) and len(shared) == len(alone) == 3
+    for one, other in zip(shared, alone, strict=True):
+        assert one.activations == other.activations and one.record == other.record
+        for name, weights in one.weights.items():
+            for what in ("values", "scales", "bias"):
+                assert np.array_equal(getattr(weights, what), getattr(other.weights[name], what))
+    changed = next(iter(shared[0].weights))
+    assert not np.array_equal(shared[1].weights[changed].values, shared[2].weights[changed].values)
+
+
 def quantize_with(
     graph: Graph,
     pictures: list[np.ndarray],
