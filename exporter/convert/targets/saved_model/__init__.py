@@ -2,7 +2,7 @@
 
 `nodes.py` has one function a node kind. Weights are constants of the function and
 not variables: the folder is smaller, the same graph gives the same bytes, and
-converters need not freeze it.
+converters need not freeze it. Only very large networks have variables (`held_back.py`).
 """
 
 from __future__ import annotations
@@ -62,18 +62,21 @@ def write(graph: Graph, contract: Contract, path: Path) -> None:
 def _module(tf: Any, graph: Graph, held: HeldBack) -> Any:
     _, channels, height, width = graph.input.shape
     call = build(tf, graph, held)
+    shape = [1, height, width, channels]
+    held.collect(tf, lambda: call(tf.raw_ops.Placeholder(dtype=tf.uint8, shape=shape)))
 
     class Classifier(tf.Module):
         @tf.function(
             autograph=False,
-            input_signature=[
-                tf.TensorSpec([1, height, width, channels], tf.uint8, name=INPUT_NAME)
-            ],
+            input_signature=[tf.TensorSpec(shape, tf.uint8, name=INPUT_NAME)],
         )
         def serving_default(self, image: Value) -> dict[str, Value]:
             return {OUTPUT_NAME: call(image)}
 
-    return Classifier()
+    classifier = Classifier()
+    if held.variables:
+        classifier.weights = held.variables
+    return classifier
 
 
 def _check(graph: Graph) -> None:
