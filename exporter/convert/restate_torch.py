@@ -1,4 +1,4 @@
-"""Restate modules that torch's exporter would write out in operators that no target has.
+"""Restate functions that torch's exporter would write out in operators that no target has.
 
 torch.onnx gathers single pixels for an adaptive pooling whose output does not divide its
 input, and writes a local response normalization as a 3-D pooling of a fifth axis. Both have
@@ -8,42 +8,34 @@ ONNX's own operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 _LRN_SINCE = 13  # the opset that last changed ONNX's LRN
-Size = tuple[int | None, int | None]
+Size = int | None | Sequence[int | None]
 
 
-def restate(module: nn.Module) -> None:
-    """Replace such modules within another one, in place, each by one with the same results.
+@contextmanager
+def restated() -> Iterator[None]:
+    """Within it, three functions of `torch.nn.functional` take the plainer forms.
 
-    Those are AdaptiveAvgPool2d (but for the mean over the whole picture), AdaptiveMaxPool2d
-    and LocalResponseNorm, without hooks.
-    LocalResponseNorm's stand-in can only be traced, not run; one of an even size stays, as
-    ONNX centres its window otherwise.
+    Those are adaptive_avg_pool2d (but for the mean over the whole picture),
+    adaptive_max_pool2d without indices, and local_response_norm of an odd size (ONNX centres
+    the window of an even one otherwise). torch's modules call them by these names, and so do
+    networks that have no module for them. Results are the same, but a local response
+    normalization can only be traced within it, not run. For one thread at a time.
     """
-    for parent in list(module.modules()):
-        for name, child in list(parent._modules.items()):
-            other = None if child is None else _restated(child)
-            if other is not None:
-                setattr(parent, name, other)
-
-
-def _restated(part: nn.Module) -> nn.Module | None:
-    if part._forward_hooks or part._forward_pre_hooks:
-        return None
-    if type(part) is nn.AdaptiveAvgPool2d and part.output_size not in (1, (1, 1)):
-        return _FixedPool(part.output_size, functional.avg_pool2d)
-    if type(part) is nn.AdaptiveMaxPool2d and not part.return_indices:
-        return _FixedPool(part.output_size, functional.max_pool2d)
-    if type(part) is nn.LocalResponseNorm and part.size % 2 == 1:
-        return _LocalResponseNorm(part)
-    return None
+    with ExitStack() as undo:
+        for name, stand_in in _STAND_INS.items():
+            usual = getattr(functional, name)
+            undo.callback(setattr, functional, name, usual)
+            setattr(functional, name, stand_in(usual))
+        yield
 
 
 def windows(size: int, wanted: int) -> list[tuple[int, int]]:
@@ -54,59 +46,78 @@ def windows(size: int, wanted: int) -> list[tuple[int, int]]:
     return [(i * size // wanted, -(-(i + 1) * size // wanted)) for i in range(wanted)]
 
 
-class _FixedPool(nn.Module):
+def _average(usual: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def adaptive_avg_pool2d(input: Tensor, output_size: Size) -> Tensor:
+        if _both(output_size) == [1, 1]:
+            return usual(input, output_size)
+        return _fixed_pool(input, output_size, functional.avg_pool2d)
+
+    return adaptive_avg_pool2d
+
+
+def _maximum(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def adaptive_max_pool2d(input: Tensor, output_size: Size, return_indices: bool = False) -> Any:
+        if return_indices:
+            return usual(input, output_size, return_indices)
+        return _fixed_pool(input, output_size, functional.max_pool2d)
+
+    return adaptive_max_pool2d
+
+
+def _local_response(usual: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def local_response_norm(
+        input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+    ) -> Tensor:
+        if size % 2 == 0:
+            return usual(input, size, alpha, beta, k)
+        attributes: dict[str, Any] = {
+            "size": size,
+            "alpha": float(alpha),
+            "beta": float(beta),
+            "bias": float(k),
+        }
+        return torch.onnx.ops.symbolic(
+            "LRN", [input], attributes, dtype=input.dtype, shape=input.shape, version=_LRN_SINCE
+        )
+
+    return local_response_norm
+
+
+_STAND_INS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "adaptive_avg_pool2d": _average,
+    "adaptive_max_pool2d": _maximum,
+    "local_response_norm": _local_response,
+}
+
+
+def _both(wanted: Size) -> list[int | None]:
+    return [wanted, wanted] if wanted is None or isinstance(wanted, int) else list(wanted)
+
+
+def _fixed_pool(values: Tensor, wanted: Size, pool: Callable[..., Tensor]) -> Tensor:
     """Adaptive pooling of pictures of a known size: `[..., H, W]` to `[..., h, w]`.
 
     A window is a rectangle, so rows can be pooled first and columns after them.
     """
-
-    def __init__(self, wanted: int | Size | None, pool: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.wanted: Size = wanted if isinstance(wanted, tuple) else (wanted, wanted)
-        self.pool = pool
-
-    def forward(self, values: Tensor) -> Tensor:
-        size = [int(length) for length in values.shape[-2:]]
-        made = [b if a is None else a for a, b in zip(self.wanted, size, strict=True)]
-        if made == size:
-            return values
-        if not any(a % b for a, b in zip(size, made, strict=True)):
-            kernel = [a // b for a, b in zip(size, made, strict=True)]
-            return self.pool(values, kernel, kernel)
-        return self._along(self._along(values, -2, made[0]), -1, made[1])
-
-    def _along(self, values: Tensor, axis: int, wanted: int) -> Tensor:
-        size = int(values.shape[axis])
-        if size == wanted:
-            return values
-        parts: dict[tuple[int, int], Tensor] = {}
-        spans = windows(size, wanted)
-        for start, stop in dict.fromkeys(spans):
-            part = values.narrow(axis, start, stop - start)
-            if stop - start > 1:
-                part = self.pool(part, (stop - start, 1) if axis == -2 else (1, stop - start))
-            parts[start, stop] = part
-        return torch.cat([parts[span] for span in spans], axis)
+    size = [int(length) for length in values.shape[-2:]]
+    made = [b if a is None else a for a, b in zip(_both(wanted), size, strict=True)]
+    if made == size:
+        return values
+    if not any(a % b for a, b in zip(size, made, strict=True)):
+        kernel = [a // b for a, b in zip(size, made, strict=True)]
+        return pool(values, kernel, kernel)
+    return _along(_along(values, -2, made[0], pool), -1, made[1], pool)
 
 
-class _LocalResponseNorm(nn.Module):
-    """ONNX's LRN, which is torch's local response normalization where the size is odd."""
-
-    def __init__(self, norm: nn.LocalResponseNorm) -> None:
-        super().__init__()
-        self.attributes: dict[str, Any] = {
-            "size": norm.size,
-            "alpha": float(norm.alpha),
-            "beta": float(norm.beta),
-            "bias": float(norm.k),
-        }
-
-    def forward(self, values: Tensor) -> Tensor:
-        return torch.onnx.ops.symbolic(
-            "LRN",
-            [values],
-            self.attributes,
-            dtype=values.dtype,
-            shape=values.shape,
-            version=_LRN_SINCE,
-        )
+def _along(values: Tensor, axis: int, wanted: int, pool: Callable[..., Tensor]) -> Tensor:
+    size = int(values.shape[axis])
+    if size == wanted:
+        return values
+    parts: dict[tuple[int, int], Tensor] = {}
+    spans = windows(size, wanted)
+    for start, stop in dict.fromkeys(spans):
+        part = values.narrow(axis, start, stop - start)
+        if stop - start > 1:
+            part = pool(part, (stop - start, 1) if axis == -2 else (1, stop - start))
+        parts[start, stop] = part
+    return torch.cat([parts[span] for span in spans], axis)

@@ -72,14 +72,12 @@ def _export(classifier: Any, contract: Contract, path: Path) -> None:
         import torch.onnx
 
         from exporter.convert.fuse_torch import fuse_batch_norms
-        from exporter.convert.restate_torch import restate
     except ImportError as error:
         raise MissingExtraError("torch", "torch", "Exporting a PyTorch model") from error
     # One level more, so that every weight's name has a dot and no computed tensor's has.
     module = torch.nn.Sequential(classifier).cpu().eval()
     _check_module(module)
     fuse_batch_norms(module)
-    restate(module)
     rule = contract.preprocessing
     pixels = torch.zeros((1, rule.height, rule.width, 3), dtype=torch.uint8)
     origin = "the exported model"
@@ -119,8 +117,10 @@ def _traced(module: Any, pixels: Any) -> tuple[onnx.ModelProto, Weights]:
     """
     import torch
 
+    from exporter.convert.restate_torch import restated
+
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), restated():
             program = torch.onnx.export(
                 module,
                 (pixels,),

@@ -11,23 +11,17 @@ from support.tflite_files import CONTRACT, kinds_of, run
 
 torch = pytest.importorskip("torch", reason="exports PyTorch models")
 from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 from exporter.convert import passes  # noqa: E402
 from exporter.convert.evaluate import Evaluator  # noqa: E402
 from exporter.convert.from_onnx import read_graph  # noqa: E402
 from exporter.convert.graph import AveragePool, LocalResponseNorm, MaxPool, Slice  # noqa: E402
-from exporter.convert.restate_torch import restate, windows  # noqa: E402
+from exporter.convert.restate_torch import restated, windows  # noqa: E402
 from exporter.convert.targets.tflite.writer import to_bytes  # noqa: E402
 from exporter.convert.to_onnx import export_classifier  # noqa: E402
 from models.classifier import Classifier  # noqa: E402
 from models.contract import Contract, Label, Preprocessing  # noqa: E402
-
-
-def restated(part: nn.Module) -> nn.Module:
-    whole = nn.Sequential(part)
-    restate(whole)
-    assert whole[0] is not part
-    return whole
 
 
 @pytest.mark.parametrize("kind", [nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d])
@@ -38,7 +32,9 @@ def test_the_results_are_those_of_torch(
 ) -> None:
     values = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, *size))).float()
     pool = kind(wanted)
-    torch.testing.assert_close(restated(pool)(values), pool(values), rtol=1e-6, atol=1e-6)
+    with restated():
+        found = pool(values)
+    torch.testing.assert_close(found, pool(values), rtol=1e-6, atol=1e-6)
 
 
 def test_windows_by_hand() -> None:
@@ -46,19 +42,26 @@ def test_windows_by_hand() -> None:
     assert windows(2, 7) == [(0, 1)] * 3 + [(0, 2)] + [(1, 2)] * 3
 
 
-def test_what_cannot_be_restated_stays() -> None:
-    hooked = nn.AdaptiveAvgPool2d(3)
-    hooked.register_forward_hook(lambda *_: None)
-    parts = [
-        hooked,
-        nn.AdaptiveAvgPool2d(1),
-        nn.AdaptiveAvgPool2d((1, 1)),
-        nn.AdaptiveMaxPool2d(3, return_indices=True),
-        nn.LocalResponseNorm(4),
+def test_what_cannot_be_restated_is_left_to_torch() -> None:
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 6, 5, 5))).float()
+    calls = [
+        lambda: functional.adaptive_avg_pool2d(values, 1),
+        lambda: functional.adaptive_avg_pool2d(values, (1, 1)),
+        lambda: functional.adaptive_max_pool2d(values, 3, return_indices=True)[1],
+        lambda: functional.local_response_norm(values, 4),
     ]
-    whole = nn.Sequential(*parts)
-    restate(whole)
-    assert all(one is other for one, other in zip(whole, parts, strict=True))
+    for call in calls:
+        with restated():
+            found = call()
+        assert torch.equal(found, call())
+
+
+def test_torch_gets_its_functions_back() -> None:
+    usual = functional.adaptive_avg_pool2d, functional.local_response_norm
+    with pytest.raises(ZeroDivisionError), restated():
+        assert functional.adaptive_avg_pool2d is not usual[0]
+        raise ZeroDivisionError
+    assert (functional.adaptive_avg_pool2d, functional.local_response_norm) == usual
 
 
 SIZE = 21
@@ -66,6 +69,21 @@ RULE = Contract(
     tuple(Label(f"class {index}") for index in range(4)),
     Preprocessing(SIZE, SIZE, resize_shorter_side=SIZE),
 )
+
+
+class Functions(nn.Module):
+    """What the three modules do, called as functions."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kind is nn.LocalResponseNorm:
+            return functional.local_response_norm(x, 5, alpha=0.3, beta=0.6, k=2.0)
+        if self.kind is nn.AdaptiveMaxPool2d:
+            return functional.adaptive_max_pool2d(x, [7, 3])
+        return functional.adaptive_avg_pool2d(x, output_size=(3, 7))
 
 
 NET = nn.Sequential(  # 21 x 21, 5 x 5, 7 x 3, 3 x 7 pixels
@@ -80,10 +98,16 @@ NET = nn.Sequential(  # 21 x 21, 5 x 5, 7 x 3, 3 x 7 pixels
 )
 
 
-def test_torch_the_graph_and_the_file_agree(tmp_path: Path) -> None:
+def as_functions(net: nn.Sequential) -> nn.Sequential:
+    called = (nn.LocalResponseNorm, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
+    return nn.Sequential(*(Functions(type(p)) if isinstance(p, called) else p for p in net))
+
+
+@pytest.mark.parametrize("form", ["modules", "functions"])
+def test_torch_the_graph_and_the_file_agree(form: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     nn.init.normal_(NET[-1].weight, std=0.3)
-    classifier = Classifier(NET, RULE).eval()
+    classifier = Classifier(as_functions(NET) if form == "functions" else NET, RULE).eval()
     path = tmp_path / "model.onnx"
     export_classifier(classifier, RULE, path)
     read = read_graph(path)
