@@ -156,7 +156,10 @@ def _head_only(
     ]
     trained = train_head(
         backbone.tail, made[1:], targets[0], made[0], targets[1],
-        HeadSettings(epochs, settings.batch_size, _HEAD_RATE, seed=settings.seed),
+        HeadSettings(
+            epochs, settings.batch_size, _HEAD_RATE, settings.weight_decay,
+            settings.label_smoothing, settings.warm_up, settings.seed,
+        ),
         lambda epoch, accuracy: progress.advance(),
     )  # fmt: skip
     notes = {
@@ -258,7 +261,7 @@ def _source_hash() -> str:
     import models
 
     root = Path(str(models.__file__)).parent
-    total = hashlib.sha256()
+    total = hashlib.sha256(Path(__file__).read_bytes())
     for file in sorted(root.rglob("*.py")):
         total.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
     return total.hexdigest()

@@ -97,6 +97,7 @@ def gather(request: ChooseRequest) -> Photographs:
     source, notes = data.resolve().name, []
     given = find_given_split(data)
     if given is not None:
+        test = test or _third_folder(data, given)
         data = given[0]
         if test is None:
             test = given[1]
@@ -117,6 +118,12 @@ def gather(request: ChooseRequest) -> Photographs:
         refuse_other_classes(learned, other)
     refuse_duplicates(learned, picking, judging)
     return Photographs(learned, picking, judging, source, tuple(notes))
+
+
+def _third_folder(data: Path, given: tuple[Path, Path]) -> Path | None:
+    """The folder 'test' of data that is divided in three: `given` holds the other two."""
+    others = [path for path in sorted(data.glob("*")) if path.is_dir() and path not in given]
+    return next((path for path in others if path.name.lower() == "test"), None)
 
 
 def refuse_unreadable(photographs: Photographs, on_image: Callable[[], None]) -> None:

@@ -84,6 +84,12 @@ def check(request: ChooseRequest) -> tuple[str, ...]:
             "it holds torchvision's weight files by their published names",
             "check the path",
         )
+    if request.weights_dir is not None and _within(request.weights_dir, request.out):
+        raise RequestError(
+            f"--weights-dir {request.weights_dir} lies in --out {request.out}.",
+            "--force empties that folder",
+            "choose another --out",
+        )
     chosen = choose_formats(request.formats, has_calibration=True)
     check_out(request.out, request.force)
     return tuple(row.key for row in chosen.formats)
@@ -114,6 +120,12 @@ def _check_sources(request: ChooseRequest) -> None:
             raise RequestError(
                 f"{flag} {folder} lies in --out {request.out}.",
                 "what is written there would mix with the photographs",
+                "choose another --out",
+            )
+        if folder is not None and _within(request.out, folder):
+            raise RequestError(
+                f"--out {request.out} lies in {flag} {folder}.",
+                "it would be taken for a class of photographs the next time",
                 "choose another --out",
             )
 
@@ -162,6 +174,6 @@ def parse_budget(flag: str, text: str | None, unit: str) -> float | None:
     found = re.fullmatch(rf"\s*([+-]?\d*\.?\d+)\s*(?:{unit})?\s*", text, re.IGNORECASE)
     if found is None:
         raise RequestError(
-            f"{flag} is {text!r}.", f"it is a number of {unit.upper()}", f"give it like {flag} 20"
+            f"{flag} is {text!r}.", f"it is a number of {unit}", f"give it like {flag} 20"
         )
     return float(found[1])

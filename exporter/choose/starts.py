@@ -141,7 +141,7 @@ def _downloaded(
     if not path.is_file() and not reachable:
         return None, False
     try:
-        with _impatient(), contextlib.redirect_stderr(io.StringIO()):  # torch announces it
+        with _impatient(), contextlib.redirect_stdout(io.StringIO()):  # torch announces it
             published_state(entry)
     except TrainingError as error:
         say(f"{error.what} {error.why}")

@@ -76,7 +76,7 @@ def choose(
 
     budget = Budget(
         asked.parse_budget("--budget-ms", budget_ms, "ms"),
-        asked.parse_budget("--budget-mb", budget_mb, "mb"),
+        asked.parse_budget("--budget-mb", budget_mb, "MB"),
     )
     request = asked.ChooseRequest(
         out=out, candidates=parse(archs, drawn=synthetic), data=data, validation=validation,

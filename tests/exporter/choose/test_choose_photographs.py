@@ -52,6 +52,18 @@ def test_a_divided_folder_judges_by_its_own_images(name: str, tmp_path: Path) ->
     assert (len(found.train), len(found.validation), found.notes) == (34, 6, ())
 
 
+def test_of_a_folder_divided_in_three_test_judges(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for name, count, seed in (("train", 8, 1), ("val", 3, 50), ("test", 4, 90)):
+        draw(photos / name, count, seed)
+    found = gathered(photos)
+    assert [len(part) for part in (found.train, found.validation, found.test)] == [16, 6, 8]
+    assert (found.validation.root, found.test.root) == (photos / "val", photos / "test")
+    other = draw(tmp_path / "other", 5, 200)
+    found = gathered(photos, test=other)
+    assert (found.validation.root, found.test.root) == (photos / "val", other)
+
+
 def test_folders_that_are_given_are_taken_as_they_are(tmp_path: Path) -> None:
     data = draw(tmp_path / "photos", 6, 1)
     validation, test = draw(tmp_path / "v", 3, 50), draw(tmp_path / "t", 4, 90)

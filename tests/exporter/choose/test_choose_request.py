@@ -88,7 +88,7 @@ def test_budgets_are_read(text: str | None, value: float | None) -> None:
 
 def test_a_budget_in_another_unit_is_refused() -> None:
     with pytest.raises(RequestError, match="--budget-mb is '5ms'"):
-        parse_budget("--budget-mb", "5ms", "mb")
+        parse_budget("--budget-mb", "5ms", "MB")
 
 
 def request_for(tmp_path: Path, **changes: object) -> ChooseRequest:
@@ -127,6 +127,23 @@ def test_photographs_inside_the_output_are_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / LEDGER).write_text("{}")
     with pytest.raises(RequestError, match="lies in --out"):
         check(request_for(tmp_path, data=tmp_path / "out" / "photos"))
+
+
+@pytest.mark.parametrize("flag", ["data", "validation", "test"])
+def test_an_output_inside_the_photographs_is_refused(flag: str, tmp_path: Path) -> None:
+    """It would be one of their classes when the same command goes on."""
+    (tmp_path / "photos" / "daisy").mkdir(parents=True)
+    (tmp_path / "others").mkdir()
+    given = {"data": tmp_path / "others", flag: tmp_path / "photos"}
+    with pytest.raises(RequestError, match=f"lies in --{flag}"):
+        check(request_for(tmp_path, out=tmp_path / "photos" / "choose", **given))
+
+
+def test_weights_inside_the_output_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "resnet18.pth").write_bytes(b"precious")
+    with pytest.raises(RequestError, match=r"--weights-dir .* lies in --out"):
+        check(request_for(tmp_path, weights_dir=tmp_path / "out", force=True))
 
 
 @pytest.mark.parametrize("kind", ["file", "full", "bundle", "link", "below a file"])
