@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from exporter.pipeline.pixels import ImageSet
 from exporter.pipeline.request import ExportRequest, Progress
 from exporter.prove import golden
 from exporter.prove.gates import with_overrides
+from exporter.prove.imageset import evenly
 from exporter.prove.latency import LatencySettings
 from exporter.prove.opened import open_artifacts, open_reference
 from exporter.prove.parity import ParitySettings, run_parity
 from exporter.prove.report.page import write_report
 from exporter.prove.results import ParityReport
 from exporter.prove.runtimes import registry
-from exporter.prove.runtimes.base import Pixels, Probabilities, Runtime, Session
+from exporter.prove.runtimes.base import Integers, Pixels, Probabilities, Runtime, Session
 from models.contract import Contract
-from models.images import ImageFile, list_images
+from models.images import ImageFile, list_images, load_pixels
 
 PROBES = 8
 PROBE_SIZE = 96  # drawn small and enlarged: a quarter of a second less
@@ -37,8 +39,10 @@ def prove(
     ones; which of them it was is said in the report.
     """
     opened = bundle.open_bundle(root)
-    with _images(images) as (files, folder, note):
-        memory = _Memory()
+    with (
+        _images(images) as (files, folder, note),
+        _Memory(_foreseen(files, opened.contract, request.evaluated_limit)) as memory,
+    ):
         progress.start("golden")
         with (
             open_reference(opened, request.threads, memory.get) as (reference, _),
@@ -122,28 +126,57 @@ def _images(images: ImageSet | None) -> Iterator[tuple[list[ImageFile], Path, st
         )  # fmt: skip
 
 
-class _Memory:
-    """Runtimes whose evaluated sessions remember their answers.
+def _foreseen(
+    files: Sequence[ImageFile], contract: Contract, limit: int | None
+) -> tuple[Pixels, ...]:
+    """What evaluated files will be asked: the golden images, and `limit` of the proof's."""
+    if limit is None:
+        return ()
+    wanted = [*golden.choose(files), *(files[place] for place in evenly(len(files), limit))]
+    paths = dict.fromkeys(file.path for file in wanted)
+    return tuple(load_pixels(path, contract.preprocessing) for path in paths)
 
-    Evaluating a Core ML file takes a few tenths of a second an image, and the golden
-    images are among the images of the proof. Sessions that are run, and so may be
-    timed, are passed through as they are.
+
+class _Memory:
+    """Runtimes that open a file once for the golden answers and the proof; a context manager.
+
+    Evaluating a Core ML file takes a few tenths of a second an image and as much memory as
+    its weights in float32. So such a file is asked for all images that are foreseen as soon
+    as it is opened, and let go: what counts is the largest file, not their sum.
+
+    Args:
+        foreseen: images, uint8 `[H, W, 3]`.
     """
 
-    def __init__(self) -> None:
-        self._answers: dict[tuple[Path, bytes], Probabilities] = {}
+    def __init__(self, foreseen: Sequence[Pixels] = ()) -> None:
+        self.foreseen = tuple(foreseen)
+        self._sessions: dict[tuple[str, Path], Session] = {}
+
+    def __enter__(self) -> _Memory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for session in self._sessions.values():
+            session.close()
 
     def get(self, name: str) -> Runtime:
-        runtime = registry.get(name)
-        return _Remembering(runtime, self._answers) if runtime.evidence == "evaluated" else runtime
+        return _Remembering(registry.get(name), self)
+
+    def session(self, name: str, path: Path, make: Callable[[], Session]) -> Session:
+        """The session of a file, opened now or before."""
+        key = (name, path)
+        if key not in self._sessions:
+            self._sessions[key] = make()
+        return self._sessions[key]
 
 
 class _Remembering(Runtime):
-    """A runtime that opens `_RememberingSession`s."""
+    """A runtime that opens a file once; of files that are evaluated it keeps the answers."""
 
-    def __init__(self, inner: Runtime, answers: dict[tuple[Path, bytes], Probabilities]) -> None:
-        self._inner, self._answers = inner, answers
+    def __init__(self, inner: Runtime, memory: _Memory) -> None:
+        self._inner, self._memory = inner, memory
         self.name, self.evidence, self.timed = inner.name, inner.evidence, inner.timed
+        self.counterpart, self.usual_images = inner.counterpart, inner.usual_images
 
     def unavailable(self) -> str | None:
         return self._inner.unavailable()
@@ -152,27 +185,58 @@ class _Remembering(Runtime):
         return self._inner.version()
 
     def open(self, path: Path, contract: Contract, threads: int = 1) -> Session:
-        session = self._inner.open(path, contract, threads)
-        return _RememberingSession(session, path, self._answers)
+        def make() -> Session:
+            inner = self._inner.open(path, contract, threads)
+            if self.evidence != "evaluated":
+                return inner
+            again = partial(self._inner.open, path, contract, threads)
+            return _RememberingSession(inner, again, self._memory.foreseen)
+
+        return _Kept(self._memory.session(self.name, path, make))
 
 
-class _RememberingSession(Session):
-    """Asks the session behind it once an image."""
+class _Kept(Session):
+    """A session that stays open when it is closed: it will be wanted again."""
 
-    def __init__(
-        self, inner: Session, path: Path, answers: dict[tuple[Path, bytes], Probabilities]
-    ) -> None:
-        self._inner, self._path, self._answers = inner, path, answers
-        self.any_thread = inner.any_thread
+    def __init__(self, inner: Session) -> None:
+        self._inner, self.any_thread = inner, inner.any_thread
 
     def probabilities(self, pixels: Pixels) -> Probabilities:
-        key = (self._path, pixels.tobytes())
-        if key not in self._answers:
-            self._answers[key] = self._inner.probabilities(pixels)
-        return self._answers[key]
+        return self._inner.probabilities(pixels)
+
+    def integers(self, pixels: Pixels) -> Integers | None:
+        return self._inner.integers(pixels)
 
     def labels(self) -> tuple[str, ...] | None:
         return self._inner.labels()
 
+
+class _RememberingSession(Session):
+    """Asks the session behind it once an image, and lets it go when it knows what is foreseen."""
+
+    def __init__(
+        self, inner: Session, again: Callable[[], Session], foreseen: Sequence[Pixels]
+    ) -> None:
+        self._inner: Session | None = inner
+        self._again, self._labels = again, inner.labels()
+        self.any_thread = inner.any_thread
+        self._answers: dict[bytes, Probabilities] = {}
+        for pixels in foreseen:
+            self.probabilities(pixels)
+        if foreseen:
+            self.close()
+
+    def probabilities(self, pixels: Pixels) -> Probabilities:
+        key = pixels.tobytes()
+        if key not in self._answers:
+            self._inner = self._inner or self._again()
+            self._answers[key] = self._inner.probabilities(pixels)
+        return self._answers[key]
+
+    def labels(self) -> tuple[str, ...] | None:
+        return self._labels
+
     def close(self) -> None:
-        self._inner.close()
+        if self._inner is not None:
+            self._inner.close()
+        self._inner = None
