@@ -212,15 +212,19 @@ def frozen_features(
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise DataError(
-            f"There is no room for the features of {len(items)} images in {root}.",
-            error.strerror or str(error),
-            "free some space or choose another folder",
-        ) from error
+        raise _no_room(len(items), root, error) from error
     made = _opened(folder)
     if made is None:
         raise RuntimeError(f"{folder} was written and cannot be read")
     return Features(made.values, made.path, made.seconds, known=False)
+
+
+def _no_room(images: int, root: Path, error: OSError) -> DataError:
+    return DataError(
+        f"There is no room for the features of {images} images in {root}.",
+        error.strerror or str(error),
+        "free some space or choose another folder",
+    )
 
 
 def key_of(

@@ -7,16 +7,10 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import TaskID
 
 from exporter import bundle
+from exporter.pipeline.summary import bars
 
 _STEPS = {
     "check": "checking the checkpoint",
@@ -37,14 +31,7 @@ class Board:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._bars = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bars = bars(console)
         self._whole = self._bars.add_task("Comparing", total=None)
         self._step: TaskID | None = None
         self._name, self._began = "", 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -202,20 +203,18 @@ def _training_line(request: ChooseRequest, name: str, weights: str) -> str:
     """The command that trains a candidate in full."""
     candidate = next(each for each in request.candidates if each.name == name)
     data = request.data
-    words = ["exporter train"]
+    drawn = request.out / photographs.DRAWN
+    sources = {"--data": data, "--validation": request.validation, "--test": request.test}
     if data is None:
-        drawn = request.out / photographs.DRAWN
-        words.append(f"--data {drawn / 'train'} --validation {drawn / 'validation'}")
-    else:
-        words.append(f"--data {data}")
-        if request.validation is not None:
-            words.append(f"--validation {request.validation}")
-    if request.test is not None:
-        words.append(f"--test {request.test}")
-    words.append(f"--arch {candidate.architecture}")
-    words += [f"--option {key}={value:g}" for key, value in candidate.given.items()]
+        sources = {"--data": drawn / "train", "--validation": drawn / "validation"}
+    words = ["exporter", "train"]
+    for flag, folder in sources.items():
+        words += [flag, str(folder)] if folder is not None else []
+    words += ["--arch", candidate.architecture]
+    for key, value in candidate.given.items():
+        words += ["--option", f"{key}={value:g}"]
     if weights:
         local = request.weights_dir / weights if request.weights_dir is not None else None
         known = local is not None and local.is_file()
-        words.append(f"--weights {local if known else 'imagenet'}")
-    return " ".join([*words, f"--out runs/{candidate.slug}"])
+        words += ["--weights", str(local) if known else "imagenet"]
+    return shlex.join([*words, "--out", f"runs/{candidate.slug}"])

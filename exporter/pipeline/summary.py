@@ -27,19 +27,24 @@ _STAGES = {
 }
 
 
+def bars(console: Console) -> Progress:
+    """Bars that vanish when they end: what is done, how far, and since when."""
+    return Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
 class Steps:
     """A progress bar for the current stage, and a line for each that is finished."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bar = bars(console)
         self._stage = ""
         self._began = 0.0
 

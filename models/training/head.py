@@ -91,10 +91,8 @@ def train_head(
     optimizer, schedule = _optimizer(tail, settings, steps)
     loss_of = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     order = torch.Generator().manual_seed(settings.seed)
-    best: tuple[float, float] | None = None
-    kept: dict[str, Tensor] = {}
-    kept_epoch = 0
-    for epoch in range(settings.epochs):
+
+    def learn(epoch: int) -> None:
         values = views[epoch % len(views)].values
         tail.train()
         places = torch.randperm(len(classes), generator=order)
@@ -102,15 +100,17 @@ def train_head(
             chosen = places[step * batch : (step + 1) * batch]
             loss = loss_of(tail(_rows(values, chosen.numpy())), classes[chosen])
             if not bool(torch.isfinite(loss)):
-                raise TrainingError(
-                    f"The training of the head diverged in epoch {epoch + 1}.",
-                    "the training loss is not finite",
-                    "take other weights, or leave this candidate out",
-                )
+                raise _diverged(epoch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+
+    best: tuple[float, float] | None = None
+    kept: dict[str, Tensor] = {}
+    kept_epoch = 0
+    for epoch in range(settings.epochs):
+        learn(epoch)
         accuracy, entropy = judge(tail, validation, judged)
         on_epoch(epoch + 1, accuracy)
         if best is None or (accuracy, -entropy) > best:
@@ -120,6 +120,14 @@ def train_head(
     tail.eval()
     assert best is not None
     return Trained(kept_epoch, best[0], -best[1], time.perf_counter() - started)
+
+
+def _diverged(epoch: int) -> TrainingError:
+    return TrainingError(
+        f"The training of the head diverged in epoch {epoch + 1}.",
+        "the training loss is not finite",
+        "take other weights, or leave this candidate out",
+    )
 
 
 def judge(tail: nn.Module, features: Features, targets: Tensor) -> tuple[float, float]:

@@ -337,6 +337,8 @@ def test_the_line_for_the_full_training_names_the_weights(request_: ChooseReques
     drawn = run._training_line(replace(request_, data=None), ONE, "")
     assert f"--data {request_.out / 'data' / 'train'}" in drawn
     assert "--weights" not in drawn
+    spaced = run._training_line(replace(request_, data=Path("my photos")), ONE, "")
+    assert "--data 'my photos' --arch" in spaced  # a shell takes it as it is printed
 
 
 def test_a_failed_gate_is_a_finding(
