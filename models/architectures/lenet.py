@@ -89,7 +89,8 @@ class LeNet5(nn.Module):
         for pooled in (self.s2, self.s4):
             nn.init.ones_(pooled.scale.weight)
         nn.init.xavier_uniform_(self.head.weight)
-        self.c3.weight.mul_((96 / 60) ** 0.5)  # 60 of its 96 kernels count
+        # 60 of its 96 kernels count; the others stay zero, as no gradient reaches them
+        self.c3.weight.mul_(self.c3.mask * (96 / 60) ** 0.5)
 
 
 class LeNet5ReLU(nn.Module):

@@ -20,6 +20,10 @@ LEVELS = 255  # steps between the lowest and the highest of 256 values
 WEIGHT_LIMIT = 127
 _SMALLEST_SCALE = 2.0**-24
 _EMPTY_SCALE = 1.0 / LEVELS
+Bounds = tuple[float, float]
+ALL: Bounds = (-math.inf, math.inf)
+SIGMOID = (1.0 / 256.0, -128)  # TFLite's LOGISTIC has no other scale and zero point
+TANH = (1.0 / 128.0, 0)  # nor has its TANH
 
 
 class Range(nn.Module):
@@ -29,6 +33,9 @@ class Range(nn.Module):
     is what the export will measure; where `whole`, from the extremes over all of them.
 
     Attributes:
+        given: whether the scale is the operator's own and nothing is measured.
+        useful: no range has to reach further, as what reads the values cannot tell; it
+            holds zero.
         scale, zero_point: float32 and int32, each a single number; an unmeasured range
             has a scale of 1.
         active: whether tensors are rounded; if not, they pass unchanged.
@@ -41,9 +48,10 @@ class Range(nn.Module):
     def __init__(self, whole: bool = False, given: tuple[float, int] | None = None) -> None:
         super().__init__()
         self.whole = whole
+        self.given = given is not None
+        self.useful: Bounds = ALL
         self.active = True
         self.watching = False
-        self._given = given is not None
         scale, zero = given or (1.0, 0)
         self.register_buffer("scale", torch.tensor(scale))
         self.register_buffer("zero_point", torch.tensor(zero, dtype=torch.int32))
@@ -52,7 +60,7 @@ class Range(nn.Module):
         self._highs: list[Tensor] = []
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.watching and not self._given:
+        if self.watching and not self.given:
             self._watch(values.detach())
         if not self.active:
             return values
@@ -82,7 +90,8 @@ class Range(nn.Module):
             lows, highs = torch.cat(self._lows), torch.cat(self._highs)
             low = float(lows.min() if self.whole else lows.mean())
             high = float(highs.max() if self.whole else highs.mean())
-            scale, zero = affine(min(low, 0.0), max(high, 0.0))
+            least, most = self.useful
+            scale, zero = affine(max(min(low, 0.0), least), min(max(high, 0.0), most))
             self.scale.fill_(scale)
             self.zero_point.fill_(zero)
         self._lows, self._highs = [], []
@@ -114,6 +123,18 @@ class Rounded(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         rounded: Tensor = self.to_range(values)
         return rounded
+
+
+class RoundedSiLU(nn.Module):
+    """`x sigmoid(x)` with a rounded sigmoid, as int8 has it: LOGISTIC and MUL."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Range(given=SIGMOID)
+
+    def forward(self, values: Tensor) -> Tensor:
+        gates: Tensor = self.gate(torch.sigmoid(values))
+        return values * gates
 
 
 class QuantizedWeights(nn.Module):

@@ -15,6 +15,7 @@ network shares all parameters with the given one, so there is nothing to remove 
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -22,12 +23,20 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from models.training.fake_quantization import QuantizedWeights, Range, Rounded
+from models.training.fake_quantization import (
+    ALL,
+    SIGMOID,
+    TANH,
+    Bounds,
+    QuantizedWeights,
+    Range,
+    Rounded,
+    RoundedSiLU,
+)
 from models.training.library import torch
 from models.training.settings import TrainingError
 
 _F = nn.functional
-_SIGMOID = (1.0 / 256.0, -128)  # TFLite's LOGISTIC has no other
 Kind = type[nn.Module] | Callable[..., Any] | str
 
 # What is computed together with the operator before it.
@@ -46,7 +55,28 @@ _REARRANGING: tuple[Kind, ...] = (
 )  # fmt: skip
 _AVERAGES: tuple[Kind, ...] = (nn.AvgPool2d, _F.avg_pool2d)  # they keep their input's scale
 _CONCATENATIONS: tuple[Kind, ...] = (torch.cat, torch.concat)
+_GLOBAL_OR_NOT: tuple[Kind, ...] = (nn.AdaptiveAvgPool2d, _F.adaptive_avg_pool2d)
 _SIGMOIDS: tuple[Kind, ...] = (nn.Sigmoid, torch.sigmoid, _F.sigmoid, "sigmoid")
+_GIVEN: tuple[tuple[tuple[Kind, ...], tuple[float, int]], ...] = (
+    (_SIGMOIDS, SIGMOID),
+    ((nn.Tanh, torch.tanh, _F.tanh, "tanh"), TANH),
+)
+# What tells no values apart beyond these; a sigmoid's int8 has half a step left there.
+_SATURATED = math.log(511.0)
+_READ: tuple[tuple[tuple[Kind, ...], Bounds], ...] = (
+    ((nn.ReLU6, _F.relu6), (0.0, 6.0)),
+    ((nn.ReLU, _F.relu, torch.relu, "relu", "relu_"), (0.0, math.inf)),
+    ((nn.Hardswish, _F.hardswish), (-3.0, math.inf)),
+    ((nn.Hardsigmoid, _F.hardsigmoid), (-3.0, 3.0)),
+    ((nn.SiLU, _F.silu), (-_SATURATED, math.inf)),
+    (_SIGMOIDS, (-_SATURATED, _SATURATED)),
+)
+_SHAPES = (getattr, "size")  # they read no values
+# Of the rearranging ones those that read parts or reorder channels: all values count there.
+_PARTS: tuple[Kind, ...] = (
+    torch.permute, torch.transpose, operator.getitem,
+    "permute", "transpose", "chunk", "split",
+)  # fmt: skip
 
 
 class QuantizationAware(nn.Module):
@@ -175,9 +205,10 @@ class _Insertion:
         logits = self._origin(output)
         for node in self._nodes:
             if self._is_rounded(node):
-                given = _SIGMOID if self._is(node, _SIGMOIDS) else None
-                self._ranges[node] = Range(whole=node is logits, given=given)
+                given = (own for kinds, own in _GIVEN if self._is(node, kinds))
+                self._ranges[node] = Range(whole=node is logits, given=next(given, None))
         self._share()
+        self._bound()
         for index, (node, used) in enumerate(self._ranges.items()):
             self._insert(node, used, f"rounded_{index}")
         for node in self._nodes:
@@ -209,23 +240,53 @@ class _Insertion:
     def _share(self) -> None:
         """One range for all that a concatenation reads and makes, and for averages their input's.
 
-        TFLite's AVERAGE_POOL_2D and CONCATENATION do not rescale.
+        TFLite's AVERAGE_POOL_2D and CONCATENATION do not rescale. A concatenation leaves
+        out what has a given scale, an average takes that too.
         """
         for node in list(self._ranges):
-            if self._is(node, (*_AVERAGES, *_CONCATENATIONS)):
-                self._join([node, *node.all_input_nodes])
+            if self._is(node, _CONCATENATIONS) or self._is_average(node):
+                self._join(node)
 
-    def _join(self, nodes: list[fx.Node]) -> None:
-        origins = [self._origin(node) for node in nodes]
-        found = {
-            self._ranges[origin]
-            for origin in origins
-            if origin in self._ranges and not self._is(origin, _SIGMOIDS)
-        }
+    def _is_average(self, node: fx.Node) -> bool:
+        """Whether a node is an average over parts of the picture; a global mean rescales."""
+        if self._is(node, _GLOBAL_OR_NOT):
+            return any(side > 1 for side in node.meta["tensor_meta"].shape[2:])
+        return self._is(node, _AVERAGES)
+
+    def _join(self, node: fx.Node) -> None:
+        origins = [self._origin(each) for each in node.all_input_nodes]
+        read = [self._ranges[origin] for origin in origins if origin in self._ranges]
+        if self._is_average(node) and any(each.given for each in read):
+            self._ranges[node] = read[0]
+            return
+        found = {self._ranges[node], *(each for each in read if not each.given)}
         kept = Range(whole=any(each.whole for each in found))
-        for node, used in self._ranges.items():
+        for other, used in self._ranges.items():
             if used in found:
-                self._ranges[node] = kept
+                self._ranges[other] = kept
+
+    def _bound(self) -> None:
+        """Let no range reach further than what reads its tensors can tell values apart."""
+        for used in set(self._ranges.values()):
+            tied = [node for node, each in self._ranges.items() if each is used]
+            used.useful = self._read_by_all((u for node in tied for u in node.users), used) or ALL
+
+    def _read_by_all(self, users: Iterable[fx.Node], used: Range) -> Bounds | None:
+        bounds = [self._read_by(user, used) for user in users]
+        found = [each for each in bounds if each is not None]
+        if not found:
+            return None
+        return min(low for low, _ in found), max(high for _, high in found)
+
+    def _read_by(self, user: fx.Node, used: Range) -> Bounds | None:
+        """The values that matter to a reader; None for one that hands them on in the same range."""
+        if self._is(user, _CONCATENATIONS) and self._ranges.get(user) is used:
+            return None
+        if user.target in _SHAPES:
+            return None
+        if self._is(user, _REARRANGING) and not self._is(user, _PARTS):
+            return self._read_by_all(user.users, used)
+        return next((bounds for kinds, bounds in _READ if self._is(user, kinds)), ALL)
 
     def _origin(self, node: fx.Node) -> fx.Node:
         """The operator whose values a node only rearranges."""
@@ -240,11 +301,17 @@ class _Insertion:
         node.replace_all_uses_with(rounded, delete_user_cb=lambda user: user is not rounded)
 
     def _wrap(self, path: str) -> None:
-        """Let a layer compute with rounded weights; once, however often it is called."""
+        """Let a layer compute with rounded weights or gates; once, however often it is called."""
         layer = self._traced.get_submodule(path)
+        rounded: nn.Module
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            parent, _, leaf = path.rpartition(".")
-            setattr(self._traced.get_submodule(parent), leaf, QuantizedWeights(layer))
+            rounded = QuantizedWeights(layer)
+        elif isinstance(layer, nn.SiLU):
+            rounded = RoundedSiLU()
+        else:
+            return
+        parent, _, leaf = path.rpartition(".")
+        setattr(self._traced.get_submodule(parent), leaf, rounded)
 
     def _is(self, node: fx.Node, kinds: tuple[Kind, ...]) -> bool:
         if node.op == "call_module":

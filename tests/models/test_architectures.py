@@ -104,6 +104,7 @@ def test_lenet5_has_the_parameters_of_the_paper() -> None:
         "c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48120, "f6": 10164, "head": 850
     }  # fmt: skip
     assert sum(counts.values()) - counts["head"] == 60_000
+    assert int(net.c3.weight.count_nonzero()) == 60 * 25, "what counts as zero is stored as zero"
 
 
 def test_c3_sees_the_maps_of_table_one() -> None:

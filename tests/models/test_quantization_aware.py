@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import math
 import operator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from models import zoo  # noqa: E402 - needs torch
 from models.training.fake_quantization import (  # noqa: E402
     QuantizedWeights,
     Range,
+    RoundedSiLU,
     affine,
     rounded_weights,
 )
@@ -294,6 +296,108 @@ def test_every_scale_is_the_one_that_the_export_chooses(tmp_path: Path) -> None:
         ours, exact = aware(pictures).numpy(), net(pictures).numpy()
     cost = ((rounded - exact) ** 2).mean()
     assert ((ours - exact) ** 2).mean() == pytest.approx(cost, rel=0.3)
+
+
+class Kinds(nn.Module):
+    """Tensors whose range is given, shared or bounded by what reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Hardswish())
+        self.squashed = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Tanh(), nn.AvgPool2d(2))
+        self.swish = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.SiLU())
+        self.joined = nn.Conv2d(16, 8, 1)
+        self.gate = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Hardsigmoid())
+        self.open = nn.Conv2d(8, 8, 1)
+        self.pool = nn.MaxPool2d(2)
+        self.last = nn.Conv2d(16, 8, 1)
+        self.head = nn.Linear(8, nets.CLASSES)
+        with torch.no_grad():  # far enough out for the bounds to matter
+            for layer in (self.stem[0], self.swish[0], self.gate[0], self.open):
+                layer.weight.mul_(12.0)
+
+    def forward(self, x: Any) -> Any:
+        x = self.stem(x)
+        x = self.joined(torch.cat([self.squashed(x), self.swish(x)], 1))
+        x = torch.cat([x * self.gate(x), self.open(x)], 1)
+        x = self.last(torch.relu(self.pool(x)))
+        return self.head(torch.sigmoid(x).mean((2, 3)))
+
+
+def test_given_and_bounded_ranges() -> None:
+    torch.manual_seed(3)
+    net = Kinds()
+    aware = QuantizationAware(net, noise(1))
+    used = dict(zip(aware.rounded, places(aware), strict=True))
+    assert (float(used["squashed_1"].scale), int(used["squashed_1"].zero_point)) == (1 / 128, 0)
+    assert used["squashed_2"] is used["squashed_1"], "an average keeps its input's scale"
+    assert used["cat"] is used["swish_1"] is not used["squashed_1"], "which a concatenation cannot"
+    assert used["stem_0"].useful == (-3.0, math.inf)
+    assert used["swish_0"].useful == (-math.log(511), math.inf)
+    assert used["gate_0"].useful == (-3.0, 3.0)
+    assert used["cat_1"] is used["mul"] is used["open_1"]
+    assert used["cat_1"].useful == (0.0, math.inf), "a ReLU behind max pooling"
+    assert used["last"].useful == (-math.log(511), math.log(511))
+    for name in ("stem_1", "swish_1", "joined", "relu", "head"):
+        assert used[name].useful == (-math.inf, math.inf)
+    aware.measure([noise(4)])
+    low, high = lowest_and_highest(used["stem_0"])
+    assert low == pytest.approx(-3.0, rel=0.02) and high > 4
+    low, high = lowest_and_highest(used["gate_0"])
+    assert (low, high) == (pytest.approx(-3.0, rel=0.02), pytest.approx(3.0, rel=0.02))
+    assert int(used["cat_1"].zero_point) == -128
+    assert float(used["squashed_1"].scale) == 1 / 128
+
+
+def lowest_and_highest(used: Range) -> tuple[float, float]:
+    scale, zero = float(used.scale), int(used.zero_point)
+    return (-128 - zero) * scale, (127 - zero) * scale
+
+
+def test_a_swish_rounds_its_gate_as_logistic_does() -> None:
+    values = torch.linspace(-8.0, 8.0, 1001)
+    gates = torch.clamp(torch.round(torch.sigmoid(values) * 256), 0, 255) / 256
+    torch.testing.assert_close(RoundedSiLU()(values), values * gates)
+    aware = QuantizationAware(Kinds().eval(), noise(1))
+    assert [type(m) for m in aware.modules()].count(RoundedSiLU) == 1
+    with aware.as_float(), torch.no_grad():
+        x = noise(1, size=8)
+        torch.testing.assert_close(aware.traced.swish.get_submodule("1")(x), nn.functional.silu(x))
+
+
+def test_these_scales_too_are_the_exports(tmp_path: Path) -> None:
+    """As sets: a tensor of the one is not always one of the other."""
+    from exporter.convert.from_onnx import read_graph
+    from exporter.convert.passes import INT8_TOLERANCE, for_channels_last, standard
+    from exporter.convert.quantize.calibrate import calibrate
+    from exporter.convert.to_onnx import export_classifier
+    from models.classifier import Classifier
+
+    torch.manual_seed(3)
+    net = Kinds().eval()
+    path, contract = tmp_path / "model.onnx", nets.small_contract()
+    export_classifier(Classifier(net, contract), contract, path)
+    pixels = nets.images(12, nets.SIZE)
+    graph = standard(read_graph(path), tolerance=INT8_TOLERANCE, probes=pixels[:8])
+    graph = for_channels_last(graph)
+    plan = calibrate(graph, pixels, rule="mean_min_max", correct_bias=False)
+    pictures = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    aware = QuantizationAware(net, pictures[:1]).eval()
+    aware.measure([pictures])
+    theirs = {(each.scale, each.zero_point) for each in plan.activations.values()}
+    ours = {(float(each.scale), int(each.zero_point)) for each in aware.ranges}
+    for name, place in zip(aware.rounded, places(aware), strict=True):
+        assert near(place, theirs), name
+    spare = [one for one in theirs if not any(alike(one, other) for other in ours)]
+    assert len(spare) <= 2, "the pixels, and those pixels centred"
+
+
+def alike(one: tuple[float, int], other: tuple[float, int]) -> bool:
+    return abs(one[0] / other[0] - 1) < 1e-3 and abs(one[1] - other[1]) <= 1
+
+
+def near(used: Range, scales: set[tuple[float, int]]) -> bool:
+    return any(alike((float(used.scale), int(used.zero_point)), each) for each in scales)
 
 
 class Uneven(nn.Module):
