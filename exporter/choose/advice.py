@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from exporter.choose import words
 from exporter.choose.decide import (
+    MB,
     SAME_SPEED,
     Decision,
     Judged,
@@ -17,6 +18,7 @@ from exporter.choose.results import NONE_PUBLISHED, Budget, Comparison, Outcome
 from models import zoo
 from models.zoo import card
 
+INT8 = "tflite-int8"
 LARGE_DROP = 0.02
 GUESS = 3.0  # standard errors above guessing within which nothing was learnt
 COARSE = 0.03  # a standard error above that tells few candidates apart
@@ -173,11 +175,12 @@ def _over(judged: Judged) -> str:
 def remarks(comparison: Comparison, decision: Decision) -> tuple[str, ...]:
     """Further sentences, the most important first."""
     found = [
+        *_not_int8(comparison, decision, would_fit=True),
         *_price_of_budget(decision),
         *_misses(decision),
         *_slow_tail(comparison.budget, decision.taken),
         *_large_drops(comparison),
-        *_not_int8(decision),
+        *_not_int8(comparison, decision, would_fit=False),
         *_starts(comparison),
         *_coarse(comparison, decision),
         *(f"{outcome.name} is left out: {reason}." for outcome, reason in decision.left_out),
@@ -255,13 +258,43 @@ def _large_drops(comparison: Comparison) -> list[str]:
     ]
 
 
-def _not_int8(decision: Decision) -> list[str]:
-    return [
-        f"int8 of {each.name} failed its gate ({each.outcome.gates_failed['tflite-int8']}): its "
-        f"{words.file(each.file)} file stands here for it."
-        for each in decision.judged
-        if each.file != "tflite-int8" and "tflite-int8" in each.outcome.gates_failed
-    ]
+def _not_int8(comparison: Comparison, decision: Decision, would_fit: bool) -> list[str]:
+    """Whose int8 file failed its gate.
+
+    Args:
+        would_fit: those that are over the budget for it alone, or the others.
+    """
+    found = []
+    for each in decision.judged:
+        reason = each.outcome.gates_failed.get(INT8)
+        if reason is None or each.file == INT8:
+            continue
+        alone = not each.fits and _int8_fits(each.outcome, comparison.budget)
+        if alone is not would_fit:
+            continue
+        sentence = (
+            f"int8 of {each.name} failed its gate ({reason}): its {words.file(each.file)} file "
+            "stands here for it."
+        )
+        if alone:
+            sentence += " The int8 file would be within the budget."
+        drop, noise = each.outcome.int8_drop, drop_noise(each.outcome, comparison.test_images)
+        if "accuracy drop" in reason and drop is not None and drop <= noise:
+            images = each.outcome.test_images or comparison.test_images
+            sentence += (
+                f" On {images} test images that drop is within noise (± {100 * noise:.1f} points): "
+                "more of them would tell."
+            )
+        found.append(sentence)
+    return found
+
+
+def _int8_fits(outcome: Outcome, budget: Budget) -> bool:
+    latency, size = outcome.latency.get(INT8), outcome.sizes.get(INT8)
+    if latency is None or size is None:
+        return False
+    slow = budget.ms is not None and latency.median > budget.ms
+    return not slow and (budget.mb is None or size / MB <= budget.mb)
 
 
 def _starts(comparison: Comparison) -> list[str]:

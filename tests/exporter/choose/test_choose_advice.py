@@ -166,6 +166,32 @@ def test_a_failed_int8_gate_is_told() -> None:
     )
 
 
+def test_a_gate_that_decides_within_noise_is_told_first() -> None:
+    """One answer of 48 costs the best candidate its int8 file, and so the budget."""
+    other = outcome("a", 1.0, 0.5)
+    best = outcome(
+        "best", 20.0, 0.96, 2.0, drop=1 / 48, images=48,
+        agreement={INT8: 47 / 48}, gates_failed={INT8: "accuracy drop 0.021, limit 0.015"},
+        latency={INT8: Latency(9.0, 9.5), "tflite-float16": Latency(24.0, 25.0)},
+    )  # fmt: skip
+    of = comparison(best, other, ms=20)
+    first, second, *_ = remarks(of, decide(of))
+    assert first == (
+        "int8 of best failed its gate (accuracy drop 0.021, limit 0.015): its float16 file "
+        "stands here for it. The int8 file would be within the budget. On 48 test images that "
+        "drop is within noise (± 2.9 points): more of them would tell."
+    )
+    assert second.startswith("The budget costs accuracy: best")
+    for limits in ({"ms": 30}, {"ms": 5}, {"ms": 20, "mb": 1}):
+        found = also(comparison(best, other, **limits))
+        assert "int8 of best failed" in found
+        assert "would be within" not in found
+    disagrees = replace(best, gates_failed={INT8: "top-1 agreement 0.9"})
+    certain = replace(best, agreement={INT8: 1.0}, test_images=5000)
+    for each in (disagrees, certain):
+        assert "that drop is within noise" not in also(comparison(each, other, ms=20))
+
+
 def test_training_from_scratch_is_told() -> None:
     found = also(five())
     assert (
