@@ -66,6 +66,19 @@ def test_warm_up_does_not_count() -> None:
     assert latency.results[0].p90_ms == 1.0
 
 
+def test_long_runs_are_few() -> None:
+    clock = Clock()
+    long = [clock.session(name, [1_000_000_000]) for name in "ab"]  # a second each
+    latency = measure(long, PIXELS, 1, LatencySettings(runs=50, warmup=10), clock=clock)
+    assert latency.warmup == 2  # after 2 of 20 seconds
+    assert [each.runs for each in latency.results] == [11, 11]  # the first that ends beyond 20 s
+    clock = Clock()
+    longer = [clock.session(name, [10_000_000_000]) for name in "ab"]
+    latency = measure(longer, PIXELS, 1, LatencySettings(runs=50, warmup=10), clock=clock)
+    assert latency.warmup == 1
+    assert [each.runs for each in latency.results] == [10, 10]
+
+
 def test_the_collector_is_switched_on_again_after_an_error() -> None:
     def breaks(_: np.ndarray) -> np.ndarray:
         raise UserError("broken")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,28 @@ def test_a_tally_counts_what_is_no_number_as_different() -> None:
 def test_reference_accuracy_is_over_all_images(tmp_path: Path, folder: Path) -> None:
     report = proven(tmp_path, folder, Shelf(), runtimes=None)
     assert report.reference_accuracy == rows(report)["onnx"].reference_accuracy
+
+
+def test_sessions_that_may_be_asked_in_any_thread_are_and_the_report_is_the_same(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def noting(pixels: np.ndarray) -> np.ndarray:
+        threads.add(threading.get_ident())
+        return linear(pixels)
+
+    files = dict.fromkeys(("model_float32.tflite", "model_int8.tflite"), noting)
+    alone = proven(tmp_path / "a", folder, Shelf(files), runtimes=None)
+    assert threads == {threading.get_ident()}
+    monkeypatch.setattr(FakeSession, "any_thread", True)
+    threads.clear()
+    together = proven(tmp_path / "b", folder, Shelf(files), runtimes=None)
+    assert threads
+    assert threading.get_ident() not in threads
+    assert together == alone
+    broken = Shelf({"model_int8.tflite": lambda pixels: linear(pixels)[:2]})
+    failed = rows(proven(tmp_path / "c", folder, broken, runtimes=None))
+    assert {key: row.status for key, row in failed.items() if row.status != "not run"} == {
+        "onnx": "passed", "tflite-float32": "passed", "tflite-int8": "failed"
+    }  # fmt: skip
