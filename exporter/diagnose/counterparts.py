@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from exporter.diagnose.cuts import CONVERTERS
 from exporter.diagnose.probes import Floats, FloatTensors
 from exporter.diagnose.tflite_file import Operator, TfliteFile
 
-MOVERS = ("QUANTIZE", "DEQUANTIZE", "PAD", "RESHAPE", "TRANSPOSE")  # they change no value
+MOVERS = (*CONVERTERS, "PAD", "RESHAPE", "TRANSPOSE")  # they change no value
 _LAST = (*MOVERS, "SOFTMAX", "LOGISTIC")
 Scales = Mapping[str, npt.NDArray[np.float32]]
 
@@ -32,12 +34,13 @@ class Counterpart:
     Attributes:
         name: the float file's tensor to start from.
         steps: operators of the int8 file that are still to be done to it, in order.
-        scale: equalization, float32 `[C]`; None for 1.
+        scale: equalization, float32 `[C]`, or of the whole tensor's shape where it was moved;
+            None for 1.
     """
 
     name: str
     steps: tuple[Operator, ...]
-    scale: npt.NDArray[np.float32] | None
+    scale: Floats | None
 
 
 class Counterparts:
@@ -71,20 +74,22 @@ class Counterparts:
         assert found is not None
         values = source.get(found.name)
         for step in found.steps:
-            tensor = self._file.tensors[step.output]
-            if step.kind == "PAD":
-                pads = self._file.tensors[step.inputs[1]].constant
-                assert pads is not None
-                values = np.pad(values, [(int(a), int(b)) for a, b in pads])
-            elif step.kind == "RESHAPE":
-                values = values.reshape(tensor.shape)
-            elif step.kind == "TRANSPOSE":
-                order = self._file.tensors[step.inputs[1]].constant
-                assert order is not None
-                values = values.transpose([int(axis) for axis in order])
+            values = self._moved(values, step, "constant")
         return values
 
-    def scale(self, index: int) -> npt.NDArray[np.float32] | None:
+    def _moved(self, values: Floats, step: Operator, pad: Literal["constant", "edge"]) -> Floats:
+        """What an operator that changes no value makes of them."""
+        if step.kind == "RESHAPE":
+            return values.reshape(self._file.tensors[step.output].shape)
+        if step.kind not in ("PAD", "TRANSPOSE"):
+            return values
+        given = self._file.tensors[step.inputs[1]].constant
+        assert given is not None
+        if step.kind == "TRANSPOSE":
+            return values.transpose([int(axis) for axis in given])
+        return np.pad(values, [(int(a), int(b)) for a, b in given], pad)
+
+    def scale(self, index: int) -> Floats | None:
         found = self._found[index]
         return None if found is None else found.scale
 
@@ -101,22 +106,33 @@ class Counterparts:
         )
         if by_name:
             return Counterpart(tensor.name, (), self._scale(index))
+        if (stored := self._stored_as(index)) is not None:
+            return Counterpart(self._file.tensors[stored].name, (), self._scale(stored))
         source = self._find(producer.inputs[0]) if moved else None
         if source is None:
             return None
         return Counterpart(source.name, (*source.steps, producer), self._scale(index))
 
-    def _scale(self, index: int) -> npt.NDArray[np.float32] | None:
-        """The tensor's own scale, else that of what it was moved from."""
-        scales = self._scales or {}
-        while True:
-            name = self._file.tensors[index].name
-            if name in scales:
-                return scales[name]
-            producer = self._file.producers.get(index)
-            if producer is None or producer.kind not in MOVERS:
-                return None
-            index = producer.inputs[0]
+    def _stored_as(self, index: int) -> int | None:
+        """Under which of the float file's names what is computed in float is rounded to int8."""
+        for operator in self._file.operators:
+            name = self._file.tensors[operator.output].name
+            if operator.kind == "QUANTIZE" and operator.inputs[0] == index and name in self._names:
+                return operator.output if self._file.tensors[index].dtype is np.float32 else None
+        return None
+
+    def _scale(self, index: int) -> Floats | None:
+        """The tensor's own scale, else that of what it was moved from, moved with it."""
+        tensor, producer = self._file.tensors[index], self._file.producers.get(index)
+        if tensor.name in (scales := self._scales or {}):
+            return scales[tensor.name]
+        if producer is None or producer.kind not in MOVERS:
+            return None
+        source = self._scale(producer.inputs[0])
+        if source is None or producer.kind in CONVERTERS:
+            return source
+        full = np.broadcast_to(source, self._file.tensors[producer.inputs[0]].shape)
+        return self._moved(full, producer, "edge")
 
 
 def _pixels(file: TfliteFile) -> frozenset[int]:

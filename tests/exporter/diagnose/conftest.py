@@ -48,6 +48,7 @@ def make_bundle(tmp_path: Path, graph: Graph) -> MakeBundle:
         equalized: bool = False,
         key: str = "tflite-int8",
         name: str = "dist",
+        float_graph: Graph | None = None,
     ) -> Bundle:
         root = tmp_path / name
         (root / "golden").mkdir(parents=True)
@@ -55,9 +56,11 @@ def make_bundle(tmp_path: Path, graph: Graph) -> MakeBundle:
             Image.fromarray(pixels).save(root / "golden" / f"{index:02}.png")
         (root / "contract.json").write_text(CONTRACT.dumps(), encoding="utf-8")
         if plan is not None:  # None leaves the file to the test
-            int8 = to_bytes(int8_graph or graph, CONTRACT, "int8", plan)
+            int8 = to_bytes(int8_graph or float_graph or graph, CONTRACT, "int8", plan)
             (root / BY_KEY[key].path).write_bytes(int8)
-        (root / "model_float32.tflite").write_bytes(to_bytes(graph, CONTRACT, "float32"))
+        (root / "model_float32.tflite").write_bytes(
+            to_bytes(float_graph or graph, CONTRACT, "float32")
+        )
         if scales is not None:
             listed = {tensor: [float(s) for s in scale] for tensor, scale in scales.items()}
             content = {"schema": 1, "equalization": listed}
