@@ -38,7 +38,8 @@ Parameters and multiply-adds are counted here (`models/zoo/count.py`) for the de
 1000 classes (LeNet: 10), without the auxiliary heads that exist in training only. Multiply-adds are
 those of convolutions and dense layers for one picture. Published figures stand beside them; where
 they are more than 1 % apart, the card says why, or it cannot be loaded. Top-1 is as published, of
-the public weights where there are any; it was not measured here.
+the public weights where there are any, else of the paper or of others who trained the network; it
+was not measured here.
 
 {licences}
 
@@ -112,7 +113,7 @@ def _cells(card: Card) -> tuple[str, ...]:
     top1 = of = "-"
     if card.top1 is not None:
         top1 = f"{card.top1.top1:.2f}{dataset}"
-        of = "weights" if card.top1.where == card.weights else "paper"
+        of = _top1_of(card.top1, card.weights)
     return (
         card.name,
         rounded(card.parameters),
@@ -122,6 +123,13 @@ def _cells(card: Card) -> tuple[str, ...]:
         of,
         "public" if zoo.get(card.name).published else "none",
     )
+
+
+def _top1_of(entry: Published, weights: str) -> str:
+    """Whose accuracy it is: that of the public weights, of a paper or of others."""
+    if entry.where == weights:
+        return "weights"
+    return "paper" if entry.source == "paper" or "arXiv" in entry.where else "others"
 
 
 def _fields(card: Card) -> list[tuple[str, str]]:

@@ -74,18 +74,18 @@ class Option:
             and math.isfinite(value)
             and (not whole or value == int(value))
         )
-        if not sound or not self.smallest <= value <= self.largest:
-            kind = "a whole number" if whole else "a number"
+        allowed = (
+            f"{'a whole number' if whole else 'a number'} from {self.smallest} to {self.largest}"
+        )
+        if self.choices:
+            allowed = f"one of {', '.join(map(str, self.choices))}"
+        in_range = sound and self.smallest <= value <= self.largest
+        if not in_range or (self.choices and value not in self.choices):
             raise ZooError(
                 f"{architecture}: {name} is {value!r}.",
-                f"{self.meaning or name} is {kind} from {self.smallest} to {self.largest}",
-                f"leave it away for {self.default}, or give a value in that range",
-            )
-        if self.choices and value not in self.choices:
-            raise ZooError(
-                f"{architecture}: {name} is {value!r}.",
-                f"{self.meaning or name} is one of {', '.join(map(str, self.choices))}",
-                f"leave it away for {self.default}, or give one of those",
+                f"{self.meaning or name} is {allowed}",
+                f"leave it away for {self.default}, or give "
+                + ("one of those" if self.choices else "a value in that range"),
             )
         return int(value) if whole else float(value)
 

@@ -34,6 +34,10 @@ def test_the_table_has_a_line_for_each_and_fits_80_columns() -> None:
     cells = next(line.split() for line in lines if line.startswith("mobilenet_v2 "))
     assert cells == ["mobilenet_v2", "3.50", "M", "301", "M", "224", "72.15", "weights", "public"]
     cells = next(line.split() for line in lines if line.startswith("resnext152_32x4d "))
+    assert cells[-3:] == ["78.88", "others", "none"]
+    cells = next(line.split() for line in lines if line.startswith("inception_v2 "))
+    assert cells[-3:] == ["74.80", "paper", "none"], "another paper's is a paper's"
+    cells = next(line.split() for line in lines if line.startswith("lenet5_relu "))
     assert cells[-3:] == ["-", "-", "none"]
 
 

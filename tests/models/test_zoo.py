@@ -202,3 +202,11 @@ def test_a_head_of_another_kind_is_our_mistake() -> None:
     net.classifier[1] = torch.nn.Identity()  # type: ignore[operator, index]
     with pytest.raises(TypeError, match="Identity"):
         entry.replace_head(net, 4)
+
+
+@pytest.mark.parametrize("value", [30, 27, 40, "32"])
+def test_an_option_of_few_values_names_them(value: int) -> None:
+    with pytest.raises(ZooError) as caught:
+        zoo.get("lenet5").settle({"input_size": value})
+    assert caught.value.why.endswith("is one of 28, 32")
+    assert caught.value.mend == "leave it away for 32, or give one of those"
