@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -44,13 +45,15 @@ def _reshape(node: onnx.NodeProto, to: Reading) -> None:
         raise Unsupported(
             f"it turns {list(before)} into {list(after)}; known is flattening to [1, n]"
         )
-    to.add(
-        Reshape(
-            name=node.name,
-            inputs=(view.tensor,),
-            output=node.output[0],
-            channels_last=view.layout is Layout.LAST,
-        )
+    to.add(_flattening(node, view.tensor, view.layout))
+
+
+def _flattening(node: onnx.NodeProto, tensor: str, layout: Layout) -> Reshape:
+    return Reshape(
+        name=node.name,
+        inputs=(tensor,),
+        output=node.output[0],
+        channels_last=layout is Layout.LAST,
     )
 
 
@@ -67,22 +70,28 @@ def _joined(node: onnx.NodeProto, to: Reading, view: View) -> None:
     """The reshape that ends a channel shuffle.
 
     x -> Reshape [1, g, C / g, H, W] -> Transpose (2nd and 3rd axis) -> Reshape [1, C, H, W]
+
+    onnxsim joins the last with a flattening behind it: then both nodes are made.
     """
     whole = to.shapes[view.tensor]
     if view.layout is Layout.LAST:
         whole = tuple(whole[axis] for axis in TO_NHWC)
-    if to.shape(node.output[0]) != whole:
+    made = to.shape(node.output[0])
+    flat = made == (1, math.prod(whole))
+    if made != whole and not flat:
         raise Unsupported("it puts groups of channels together in a shape of its own")
-    joined = View(view.tensor, view.layout)
-    if not view.shuffled:
-        to.same(node.output[0], joined)
-        return
-    to.add(
-        ChannelShuffle(
-            name=node.name, inputs=(view.tensor,), output=node.output[0], groups=view.groups
-        ),
-        view.layout,
+    name = f"{node.output[0]}/shuffled" if flat else node.output[0]
+    shuffle = ChannelShuffle(
+        name=name if flat else node.name, inputs=(view.tensor,), output=name, groups=view.groups
     )
+    if flat:
+        shape = to.shapes[view.tensor]
+        source = to.add_inner(shuffle, shape) if view.shuffled else view.tensor
+        to.add(_flattening(node, source, view.layout))
+    elif view.shuffled:
+        to.add(shuffle, view.layout)
+    else:
+        to.same(node.output[0], View(view.tensor, view.layout))
 
 
 @reads("Split")

@@ -87,6 +87,23 @@ def test_a_channel_shuffle_of_channels_last() -> None:
     assert isinstance(only(check(nodes, weights, shape=[1, 6, 5, 3])), kinds.ChannelShuffle)
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_shuffle_that_ends_in_a_flattening(last: bool, moved: bool) -> None:
+    """onnxsim makes one reshape of the two."""
+    shape, weights = [1, 6, 5, 3], {"split": np.array([1, 2, 3, 5, 3]), "flat": np.array([1, -1])}
+    order, start = [0, 2, 1, 3, 4], []
+    if last:
+        weights["split"], order = np.array([1, 5, 3, 2, 3]), [0, 1, 2, 4, 3]
+        start = [NODE("Transpose", ["x"], ["n"], perm=[0, 2, 3, 1])]
+    nodes = [*start, NODE("Reshape", ["n" if last else "x", "split"], ["g"])]
+    if moved:
+        nodes.append(NODE("Transpose", ["g"], ["t"], perm=order))
+    nodes.append(NODE("Reshape", ["t" if moved else "g", "flat"], ["y"]))
+    graph = check(nodes, weights, shape=shape)
+    assert [type(node) for node in graph.nodes] == [kinds.ChannelShuffle] * moved + [kinds.Reshape]
+
+
 def test_splitting_and_joining_channels_alone_is_nothing() -> None:
     weights = {"split": np.array([1, 2, 2, H, W]), "joined": np.array(RANK4)}
     nodes = [SHUFFLE[0], NODE("Reshape", ["g", "joined"], ["j"]), NODE("Relu", ["j"], ["y"])]
