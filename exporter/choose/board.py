@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import TaskID
 
 from exporter import bundle
-from exporter.pipeline.summary import bars
+from exporter.pipeline.summary import Bars
 
 _STEPS = {
     "check": "checking the checkpoint",
@@ -23,30 +22,17 @@ _STEPS = {
 }
 
 
-class Board:
+class Board(Bars):
     """Two bars: the steps of the whole comparison, and the current step.
 
     It is a `Progress` of the pipeline, so that trainings and exports draw on it.
     """
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-        self._bars = bars(console)
+        super().__init__(console)
         self._whole = self._bars.add_task("Comparing", total=None)
         self._step: TaskID | None = None
         self._name, self._began = "", 0.0
-
-    def __enter__(self) -> Board:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
 
     def plan(self, steps: int) -> None:
         """How many steps the whole has."""

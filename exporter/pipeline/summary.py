@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,29 +28,22 @@ _STAGES = {
 }
 
 
-def bars(console: Console) -> Progress:
-    """Bars that vanish when they end: what is done, how far, and since when."""
-    return Progress(
-        TextColumn("  {task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-class Steps:
-    """A progress bar for the current stage, and a line for each that is finished."""
+class Bars:
+    """Bars that vanish when the block ends: what is done, how far, and since when."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = bars(console)
-        self._stage = ""
-        self._began = 0.0
+        self.console = console
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
 
-    def __enter__(self) -> Steps:
-        self._bar.start()
+    def __enter__(self) -> Self:
+        self._bars.start()
         return self
 
     def __exit__(
@@ -58,24 +52,33 @@ class Steps:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._bars.stop()
+
+
+class Steps(Bars):
+    """A progress bar for the current stage, and a line for each that is finished."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._stage = ""
+        self._began = 0.0
 
     def start(self, stage: str, total: int | None = None) -> None:
         row = bundle.BY_KEY.get(stage)
         self._stage = _STAGES.get(stage) or (f"Writing {row.path}" if row else stage)
         self._began = time.perf_counter()
-        self._bar.add_task(self._stage, total=total)
+        self._bars.add_task(self._stage, total=total)
 
     def advance(self) -> None:
-        for task in self._bar.task_ids:  # one at most: that of the current stage
-            self._bar.advance(task)
+        for task in self._bars.task_ids:  # one at most: that of the current stage
+            self._bars.advance(task)
 
     def done(self, note: str = "") -> None:
         seconds = time.perf_counter() - self._began
-        for task in self._bar.task_ids:
-            self._bar.remove_task(task)
+        for task in self._bars.task_ids:
+            self._bars.remove_task(task)
         tail = f"  [dim]{escape(note)}[/]" if note else ""
-        self._console.print(
+        self.console.print(
             f"  {self._stage:<36}[dim]{seconds:6.1f} s[/]{tail}", highlight=False, soft_wrap=True
         )
 
