@@ -11,7 +11,7 @@ import target_graphs
 import uneven_graphs
 
 from exporter.convert.evaluate import Evaluator
-from exporter.convert.graph import Graph, HardSwish
+from exporter.convert.graph import Graph, Silu
 from exporter.convert.quantize import select
 from exporter.convert.quantize.calibrate import calibrate
 from exporter.convert.quantize.exact import ExactSimulator
@@ -49,10 +49,10 @@ def test_the_nearest_plan_wins() -> None:
 
 
 def test_candidates_are_compared_by_litert_s_integers() -> None:
-    """HARD_SWISH has 16 bits in LiteRT, which the float simulation does not know."""
+    """SiLU is LOGISTIC and MUL in a file, which the float simulation does not know."""
     sketch = uneven_graphs.sketch()
     sketch.conv(6, 3, 3, 3)
-    sketch.add(HardSwish)
+    sketch.add(Silu)
     graph = sketch.classify()
     images = uneven_graphs.images(graph, 16)
     plan = calibrate(graph, images)
