@@ -18,6 +18,7 @@ _BLOCKS = {  # of the four stages; a stage's second block is the one without a p
     "resnext101_32x8d": (1, 1, 2, 1),
     "resnext152_32x4d": (1, 2, 1, 1),
 }
+_EFFICIENT = {"b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4)}
 _NARROWER = 8  # times fewer channels in VGG and in AlexNet's dense layers
 OPTIONS: dict[str, dict[str, int | float]] = {
     "efficientnet": {"width_mult": 0.25, "depth_mult": 0.3},
@@ -33,6 +34,8 @@ def narrow(name: str) -> tuple[zoo.Architecture, dict[str, int | float]]:
         **dict.fromkeys(_BLOCKS, _shallow),
         **dict.fromkeys(("vgg16", "vgg16_bn"), _narrow_vgg),
         **dict.fromkeys(("alexnet", "alexnet_lrn"), _narrow_dense),
+        **{f"efficientnet_{which}": _narrow_efficient for which in _EFFICIENT},
+        **dict.fromkeys(("mobilenet_v3_small", "mobilenet_v3_large"), _narrow_v3),
     }
     if name in builders:
         entry = replace(entry, function=_bound(builders[name], name, entry.function))
@@ -75,6 +78,20 @@ def _narrow_dense(name: str, whole: Any, classes: int, options: dict[str, Any]) 
     dense = [layer for layer in net.classifier if isinstance(layer, nn.Linear)]
     _replace_dense(net, [dense[0].in_features, 64, 48, classes])
     return net
+
+
+def _narrow_efficient(name: str, whole: Any, classes: int, options: dict[str, Any]) -> Any:
+    del whole
+    width, depth = _EFFICIENT[name[-2:]]
+    scaled = {**options, "width_mult": 0.3 * width, "depth_mult": 0.4 * depth}
+    return zoo.get("efficientnet").function(classes, **scaled)
+
+
+def _narrow_v3(name: str, whole: Any, classes: int, options: dict[str, Any]) -> Any:
+    from torchvision import models
+
+    del whole, options
+    return getattr(models, name)(weights=None, num_classes=classes, width_mult=0.35)
 
 
 def _replace_dense(net: Any, sizes: list[int]) -> None:

@@ -42,6 +42,7 @@ Doubles = npt.NDArray[np.float64]
 SMALL = 64  # the side of the input square unless told otherwise, or the smallest allowed
 _CALIBRATED_ON, _FITTED_ON = 32, 24  # drawings in all; a class
 _JITTER = 40.0  # of a colour from picture to picture, in steps of 255
+_CLEAR_JITTER = 8.0  # the same where classes are to be told apart clearly
 _SPREAD = 2.0  # of the logits, standard deviation over images and classes
 _LIFT = 0.8  # the mean over channels of what goes into an activation: most of it passes
 _RIDGE = 1.0  # of the mean variance that the features have on an image
@@ -87,7 +88,7 @@ KINDS: tuple[tuple[str, Callable[[Doubles, Doubles], Doubles]], ...] = (
 )  # fmt: skip
 
 
-def drawing(kind: int, seed: int, size: int = SMALL) -> Pixels:
+def drawing(kind: int, seed: int, size: int = SMALL, clear: bool = False) -> Pixels:
     """One picture of a class, uint8 `[size, size, 3]`: a pattern in two colours.
 
     Place, scale, noise and, to a degree, the colours vary: a random network keeps little
@@ -95,14 +96,16 @@ def drawing(kind: int, seed: int, size: int = SMALL) -> Pixels:
 
     Args:
         kind: 0 to 7 are `KINDS`; from 8 on the same patterns, finer each time round.
+        clear: whether the colours of a class hardly vary.
     """
+    jitter = _CLEAR_JITTER if clear else _JITTER
     rng = np.random.default_rng((kind, seed))
     y, x = (np.mgrid[0:size, 0:size] + 0.5) / size - 0.5
     finer = 1.0 + kind // len(KINDS)
     scale = rng.uniform(2.5, 4.0) * finer
     x, y = scale * (x + rng.uniform(-0.3, 0.3)), scale * (y + rng.uniform(-0.3, 0.3))
     share = 0.5 + 0.5 * np.tanh(1.5 * KINDS[kind % len(KINDS)][1](x, y))[..., None]
-    one, other = _colours(kind) + rng.uniform(-_JITTER, _JITTER, (2, 3))
+    one, other = _colours(kind) + rng.uniform(-jitter, jitter, (2, 3))
     picture = share * one + (1 - share) * other
     picture += rng.normal(0, rng.uniform(2, 6), picture.shape)
     return np.clip(picture, 0, 255).astype(np.uint8)
@@ -114,11 +117,11 @@ def _colours(kind: int) -> Doubles:
 
 
 def drawings(
-    count: int, size: int = SMALL, seed: int = 0, classes: int = len(KINDS)
+    count: int, size: int = SMALL, seed: int = 0, classes: int = len(KINDS), clear: bool = False
 ) -> tuple[Pixels, npt.NDArray[np.int64]]:
     """`count` pictures, uint8 `[count, size, size, 3]`, and their classes, in turn."""
     truth = np.arange(count, dtype=np.int64) % classes
-    made = [drawing(int(kind), 10_000 * seed + i, size) for i, kind in enumerate(truth)]
+    made = [drawing(int(kind), 10_000 * seed + i, size, clear) for i, kind in enumerate(truth)]
     return np.stack(made), truth
 
 
@@ -146,10 +149,19 @@ def decided_checkpoint(
 
 
 def decided(
-    entry: zoo.Architecture, classes: int = len(KINDS), seed: int = 0, **options: int | float
+    entry: zoo.Architecture,
+    classes: int = len(KINDS),
+    seed: int = 0,
+    clear: bool = False,
+    **options: int | float,
 ) -> tuple[nn.Module, Contract]:
     """`decided_checkpoint` of an entry that need not be in the registry: the network in eval
-    mode and its contract."""
+    mode and its contract.
+
+    Args:
+        clear: fitted to drawings of clear classes, with depthwise kernels that let pass what
+            they see: margins as of a trained network, which gates on answers ask for.
+    """
     import torch
 
     size = entry.options["input_size"]
@@ -158,10 +170,10 @@ def decided(
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(zlib.crc32(entry.name.encode()) + seed)
         net = entry.create(classes, settled).eval()
-        _roughen(net)
-        given, _ = drawings(_CALIBRATED_ON, int(settled["input_size"]), 91, classes)
+        _roughen(net, clear)
+        given, _ = drawings(_CALIBRATED_ON, int(settled["input_size"]), 91, classes, clear)
         _calibrate(net, entry, normalized(entry, given))
-        _fit_head(net, entry, int(settled["input_size"]), classes)
+        _fit_head(net, entry, int(settled["input_size"]), classes, clear)
     return net, _contract(entry, settled, classes)
 
 
@@ -185,7 +197,7 @@ def _contract(entry: zoo.Architecture, options: Any, classes: int) -> Contract:
     return Contract(labels, rule, name=f"decided {entry.name}", architecture=entry.name)
 
 
-def _roughen(net: nn.Module) -> None:
+def _roughen(net: nn.Module, clear: bool) -> None:
     """Batch norms whose channels differ, as those of trained networks do."""
     import torch
 
@@ -194,7 +206,9 @@ def _roughen(net: nn.Module) -> None:
             torch.nn.init.uniform_(module.weight, 0.6, 1.4)
             torch.nn.init.normal_(module.bias, _LIFT, 0.3)
     for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d) and module.groups == module.in_channels > 1:
+        if not clear or not isinstance(module, torch.nn.Conv2d):
+            continue
+        if module.groups == module.in_channels > 1:
             centre = module.kernel_size[0] // 2, module.kernel_size[1] // 2
             module.weight.data[:, :, centre[0], centre[1]] += _CENTRE * module.weight.std()
     for module in net.modules():
@@ -281,12 +295,14 @@ def _rescale(module: Any, _: Any, output: torch.Tensor) -> torch.Tensor:
     return output * factor.reshape(shape) + moved.reshape(shape)
 
 
-def _fit_head(net: nn.Module, entry: zoo.Architecture, size: int, classes: int) -> None:
+def _fit_head(
+    net: nn.Module, entry: zoo.Architecture, size: int, classes: int, clear: bool
+) -> None:
     """Ridge regression of the classes on what the head reads, averaged over the picture."""
     import torch
 
     head: Any = net.get_submodule(entry.head)
-    pixels, truth = drawings(_FITTED_ON * classes, size, 92, classes)
+    pixels, truth = drawings(_FITTED_ON * classes, size, 92, classes, clear)
     features = _inputs_of(head, net, normalized(entry, pixels))
     centre = features.mean(axis=0)
     centred = features - centre

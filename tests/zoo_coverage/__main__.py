@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -69,7 +68,7 @@ def _tried(subject: Subject, options: argparse.Namespace, console: Console) -> d
             raise SystemExit(f"{subject.title}: the trial broke off, which is a defect; see above")
         shutil.copyfile(Path(folder) / RESULT, kept)
     result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    console.print(f"  {result.get('refused', 'exported').splitlines()[0]}, {result['seconds']} s")
+    console.print(f"  {result.get('refused', 'exported').splitlines()[0]}")
     return result
 
 
@@ -79,9 +78,7 @@ def _words(side: int | None) -> str:
     return (
         f"Eight classes of drawn pictures, {size}; random weights with calibrated batch norm and a "
         f"fitted head (`tests/support/zoo_nets.py`); int8 calibrated on {CALIBRATION} pictures, "
-        f"judged on {JUDGES} others (evaluated files on {EVALUATED}). Seconds and memory are those "
-        f"of the export with its proof on {platform.processor() or platform.machine()}, 2 cores. "
-        f"{tools}."
+        f"judged on {JUDGES} others (evaluated files on {EVALUATED}). {tools}."
     )
 
 

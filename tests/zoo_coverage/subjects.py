@@ -88,7 +88,7 @@ def network_of(subject: Subject) -> tuple[nn.Module, Contract]:
     contract."""
     known = subject.kind == "zoo"
     entry = zoo.get(subject.name) if known else _entry(subject)
-    return zoo_nets.decided(entry, CLASSES, input_size=subject.side)
+    return zoo_nets.decided(entry, CLASSES, clear=True, input_size=subject.side)
 
 
 def _entry(subject: Subject) -> zoo.Architecture:

@@ -59,7 +59,7 @@ def markdown(results: Sequence[Mapping[str, Any]], command: str, words: str) -> 
 
 
 def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    head = ["model", "input", "parameters", *(title for _, title in _COLUMNS), "s", "GiB"]
+    head = ["model", "input", "parameters", *(title for _, title in _COLUMNS)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(_row(result)) + " |" for result in results]
     return lines
@@ -67,10 +67,9 @@ def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _row(result: Mapping[str, Any]) -> list[str]:
     start = [f"`{result['name']}`", str(result["side"]), f"{result['parameters'] / 1e6:.2f} M"]
-    end = [f"{result['seconds']:.0f}", f"{result['peak_gib']:.1f}"]
     if "refused" in result:
-        return [*start, *["refused"] * len(_COLUMNS), *end]
-    return [*start, *(cell(result, key) for key, _ in _COLUMNS), *end]
+        return [*start, *["refused"] * len(_COLUMNS)]
+    return [*start, *(cell(result, key) for key, _ in _COLUMNS)]
 
 
 def cell(result: Mapping[str, Any], key: str) -> str:

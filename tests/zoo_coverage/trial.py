@@ -6,9 +6,7 @@ python -m zoo_coverage.trial NAME KIND SIDE HEAD FOLDER
 from __future__ import annotations
 
 import json
-import resource
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +23,7 @@ from zoo_coverage.subjects import (
     write_onnx,
 )
 
-CALIBRATION, JUDGES, EVALUATED = 48, 64, 4
+CALIBRATION, JUDGES, EVALUATED = 32, 64, 4
 RESULT = "result.json"
 
 
@@ -53,13 +51,10 @@ def run(subject: Subject, folder: Path) -> dict[str, Any]:
         described = replace(contract, architecture="onnx")
         more["contract"].write_text(described.dumps(), encoding="utf-8")
     del net
-    started = time.perf_counter()
     try:
         result |= _exported(model, folder, more)
     except UserError as error:
         result |= {"refused": error.what}
-    result["seconds"] = round(time.perf_counter() - started, 1)
-    result["peak_gib"] = round(_peak_gib(), 2)
     return result
 
 
@@ -102,17 +97,10 @@ def _parameters(subject: Subject, net: Any) -> int:
 def _draw(folder: Path, count: int, side: int, seed: int) -> None:
     from PIL import Image
 
-    pictures, _ = zoo_nets.drawings(count, side, seed, CLASSES)
+    pictures, _ = zoo_nets.drawings(count, side, seed, CLASSES, clear=True)
     folder.mkdir()
     for index, picture in enumerate(pictures):
         Image.fromarray(picture).save(folder / f"{index:03d}.png")
-
-
-def _peak_gib() -> float:
-    """Of this process and of the largest one it started; kilobytes on Linux."""
-    usage = (resource.getrusage(who).ru_maxrss
-             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))  # fmt: skip
-    return sum(usage) / 2**20
 
 
 if __name__ == "__main__":
