@@ -95,7 +95,8 @@ def check_match(
 ) -> dict[str, Tensor]:
     """The state with exactly the entries that the architecture has.
 
-    Missing batch-norm counters are filled with zero.
+    Missing batch-norm counters are filled with zero. Heads that exist in training only are
+    fresh where they are missing or of other classes: no exported file has them.
 
     Raises:
         CheckpointError: the head has another number of outputs than `classes`, or
@@ -110,6 +111,7 @@ def check_match(
     for name in wanted:
         if name.endswith(_COUNTER):
             state.setdefault(name, torch.zeros((), dtype=torch.int64))
+    _refresh_auxiliary(state, wanted, entry, classes, options)
     missing = [name for name in wanted if name not in state]
     unexpected = [name for name in state if name not in wanted]
     if missing or unexpected:
@@ -142,6 +144,26 @@ def check_match(
             "give the options that it was trained with, the width multiplier for instance",
         )
     return {name: state[name] for name in wanted}
+
+
+def _refresh_auxiliary(
+    state: dict[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    entry: zoo.Architecture,
+    classes: int,
+    options: Mapping[str, zoo.Number],
+) -> None:
+    """Put fresh training-only heads into a state where not all that is wanted of them fits."""
+    import torch
+
+    places = entry.auxiliary_prefixes
+    names = [name for name in wanted if name.startswith(places)]
+    if all(name in state and state[name].shape == wanted[name].shape for name in names):
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = entry.create(classes, options).state_dict()
+    state.update({name: fresh[name] for name in names})
 
 
 def outputs_of(state: Mapping[str, Tensor], architecture: str) -> int | None:

@@ -25,7 +25,8 @@ class Task(lightning.LightningModule):
 
     Args:
         net: `pixel / 127.5 - 1`, float32 NCHW, to logits.
-        head: module path of its last layer, which learns faster in fine-tuning.
+        head: module path of its last layer, which learns faster in fine-tuning, as those of
+            auxiliary heads do.
         steps: optimizer steps of the whole run.
         pictures: uint8 `[n, 3, height, width]`, from which the ranges come of a network that
             is trained and judged as int8; None for one that is trained in float.
@@ -122,15 +123,16 @@ class Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         recipe, settings = self._settings.recipe, self._settings
+        heads = (self._head, *self._entry.auxiliary)
         groups = parameter_groups(
-            self.net, self._head, recipe.learning_rate, recipe.head_factor, settings.weight_decay
+            self.net, heads, recipe.learning_rate, recipe.head_factor, settings.weight_decay
         )
         optimizer = torch.optim.AdamW(groups)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in groups],
             total_steps=self._steps,
-            pct_start=settings.warm_up,
+            pct_start=warm_up_share(settings.warm_up, self._steps),
             cycle_momentum=False,
         )
         return {
@@ -139,17 +141,30 @@ class Task(lightning.LightningModule):
         }
 
 
+def warm_up_share(wanted: float, steps: int) -> float:
+    """The share of the steps in which the learning rate rises, as OneCycleLR takes it.
+
+    It divides by zero where exactly one step is to rise; then it is one and a half.
+    """
+    return 1.5 / steps if abs(wanted * steps - 1.0) < 1e-6 else wanted
+
+
 def parameter_groups(
-    net: nn.Module, head: str, learning_rate: float, head_factor: float, weight_decay: float
+    net: nn.Module,
+    heads: tuple[str, ...],
+    learning_rate: float,
+    head_factor: float,
+    weight_decay: float,
 ) -> list[dict[str, Any]]:
     """Parameters by learning rate and decay.
 
-    The head learns `head_factor` times as fast. Vectors (biases, batch norm) are not
-    decayed: pulling a scale towards zero only fights the layer behind it.
+    The last layers (`heads`, module paths) learn `head_factor` times as fast. Vectors
+    (biases, batch norm) are not decayed: pulling a scale towards zero only fights the layer
+    behind it.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        key = (name.startswith(head + "."), parameter.ndim > 1)
+        key = (name.startswith(tuple(f"{head}." for head in heads)), parameter.ndim > 1)
         groups.setdefault(key, []).append(parameter)
     return [
         {

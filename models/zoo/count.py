@@ -11,7 +11,7 @@ takes neither memory nor time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +47,11 @@ def counted(architecture: str, classes: int, options: Mapping[str, Any] | None =
     size = int(entry.settle(options)["input_size"])
     with torch.device("meta"):
         net = entry.create(classes, options)
-    return count(net, size, channels=1 if entry.grayscale else 3, auxiliary=entry.auxiliary)
+    return count(net, size, channels=1 if entry.grayscale else 3, left_out=entry.auxiliary_prefixes)
 
 
 def count(
-    net: nn.Module, size: int, *, channels: int = 3, auxiliary: Iterable[str] = ()
+    net: nn.Module, size: int, *, channels: int = 3, left_out: tuple[str, ...] = ()
 ) -> Counted:
     """The size of any network; `net` is left as it was.
 
@@ -59,15 +59,14 @@ def count(
         net: takes float32 `[N, channels, size, size]`.
         size: the side of the input square in pixels.
         channels: of the input.
-        auxiliary: module paths of the last layers of heads that exist in training only;
-            the module around each is such a head and is not counted.
+        left_out: how the names of parameters begin that are not counted, those of heads
+            that exist in training only.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    heads = tuple((path.rpartition(".")[0] or path) + "." for path in auxiliary)
     parameters = sum(
-        value.numel() for name, value in net.named_parameters() if not name.startswith(heads)
+        value.numel() for name, value in net.named_parameters() if not name.startswith(left_out)
     )
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     shapes = {name: value.to("meta") for name, value in state.items()}

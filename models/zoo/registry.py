@@ -170,6 +170,14 @@ class Architecture:
         url = getattr(import_torchvision().models, enum)[member].url
         return str(url).rpartition("/")[2]
 
+    @property
+    def auxiliary_prefixes(self) -> tuple[str, ...]:
+        """How the names of parameters begin that belong to heads of the training only.
+
+        Such a head is the module around its last layer: 'aux1.' for 'aux1.fc2'.
+        """
+        return tuple((path.rpartition(".")[0] or path) + "." for path in self.auxiliary)
+
     def tail(self, net: nn.Module) -> nn.Module:
         """The layers of `net` from the head on, as one module that shares their parameters.
 

@@ -243,6 +243,6 @@ def test_explained_by_5x5_convolutions() -> None:
             module[1].conv = torch.nn.Conv2d(
                 old.in_channels, old.out_channels, 5, padding=2, bias=False, device="meta"
             )
-    size = count(net, 224, auxiliary=zoo.get("googlenet").auxiliary)
+    size = count(net, 224, left_out=zoo.get("googlenet").auxiliary_prefixes)
     assert f"{size.parameters / 1e6:.2f} M" == "7.01 M"
     assert "7.01 M" in str(load("googlenet").published[0].difference)

@@ -236,6 +236,31 @@ def test_state_of_another_width_names_shapes(state: dict[str, Any], tmp_path: Pa
     assert "features.0.0.weight is [8, 3, 3, 3], not [48, 3, 3, 3]" in text
 
 
+@pytest.mark.parametrize("what", ["without", "of other classes"])
+def test_heads_of_the_training_only_may_be_missing(what: str) -> None:
+    """torchvision's GoogLeNet with weights has none, and who replaces `fc` leaves theirs."""
+    torch.manual_seed(5)
+    whole = zoo.create("googlenet", 3, input_size=32).state_dict()
+    state = {name: value for name, value in whole.items() if not name.startswith("aux")}
+    if what == "of other classes":
+        other = zoo.create("googlenet", 7, input_size=32).state_dict()
+        state |= {name: value for name, value in other.items() if name.startswith("aux")}
+    before = torch.random.get_rng_state()
+    found = state_files.check_match(state, "googlenet", 3, {"input_size": 32}, "x.pth")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert {name: tuple(value.shape) for name, value in found.items()} == {
+        name: tuple(value.shape) for name, value in whole.items()
+    }
+    assert found["aux1.fc2.weight"].shape == (3, 1024)
+    kept = [name for name in whole if not name.startswith("aux")]
+    assert all(found[name] is state[name] for name in kept)
+    again = state_files.check_match(whole, "googlenet", 3, {"input_size": 32}, "x.pth")
+    assert all(again[name] is whole[name] for name in whole), "what fits stays"
+    del state["fc.bias"]
+    with pytest.raises(CheckpointError, match="does not fit googlenet"):
+        state_files.check_match(state, "googlenet", 3, {"input_size": 32}, "x.pth")
+
+
 def test_unknown_architecture_and_options(checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(zoo.ZooError, match="Unknown architecture"):
         dataclasses.replace(checkpoint, architecture="nonet")

@@ -127,9 +127,24 @@ def test_one_cycle_peaks_where_it_was_asked() -> None:
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
 
 
+@pytest.mark.parametrize("steps", [1, 3, 4, 5, 8])
+def test_few_steps_rise_and_fall_too(steps: int) -> None:
+    """A quarter of four steps is one, by which OneCycleLR would divide by zero."""
+    net = zoo.create("mobilenet_v2", 3, width_mult=0.1, input_size=32)
+    configured = Task(net, HEAD, SETTINGS, steps).configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in range(steps - 1):
+        optimizer.step()
+        schedule.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert all(0 < rate < 0.1001 for rate in rates)
+    assert steps == 1 or rates[-1] < rates[-2]
+
+
 def test_groups_hold_every_parameter_once() -> None:
     net = zoo.create("mobilenet_v2", 3, width_mult=0.1, input_size=32)
-    groups = parameter_groups(net, HEAD, 0.01, 10.0, 0.05)
+    groups = parameter_groups(net, (HEAD,), 0.01, 10.0, 0.05)
     held = [id(p) for group in groups for p in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in net.parameters()}
@@ -138,6 +153,18 @@ def test_groups_hold_every_parameter_once() -> None:
             assert group["weight_decay"] == (0.05 if parameter.ndim > 1 else 0.0)
     (decayed_head,) = (g for g in groups if g["lr"] == 0.1 and g["weight_decay"])
     assert [tuple(p.shape) for p in decayed_head["params"]] == [(3, 1280)]
+
+
+def test_auxiliary_heads_learn_as_fast_as_the_head() -> None:
+    """They are as new as the head is where a network is fine-tuned."""
+    net = zoo.create("googlenet", 3, input_size=32)
+    settings = dataclasses.replace(SETTINGS, architecture="googlenet", options={"input_size": 32})
+    configured = Task(net, "fc", settings, 4).configure_optimizers()
+    groups = configured["optimizer"].param_groups
+    fastest = max(group["max_lr"] for group in groups)
+    fast = {id(p) for g in groups if g["max_lr"] == fastest for p in g["params"]}
+    heads = ("fc.", "aux1.fc2.", "aux2.fc2.")
+    assert fast == {id(p) for name, p in net.named_parameters() if name.startswith(heads)}
 
 
 def test_trains_on_what_the_classifier_will_see() -> None:
