@@ -70,6 +70,7 @@ def _take_checkpoint(request: ExportRequest) -> Intake:
         )
     if request.architecture is None and request.labels is None:
         found = checkpoints.load_checkpoint(request.model)
+        _refuse_other_options(request, found)
     elif request.architecture is None or request.labels is None:
         raise RequestError(
             "--arch and --labels go together.",
@@ -110,8 +111,26 @@ def _take_checkpoint(request: ExportRequest) -> Intake:
     )
 
 
+def _refuse_other_options(request: ExportRequest, found: Any) -> None:
+    """Refuse options that a checkpoint contradicts: it was trained with its own."""
+    other = [name for name, value in request.options.items() if found.options.get(name) != value]
+    if other:
+        given = ", ".join(f"{name}={request.options[name]}" for name in other)
+        own = ", ".join(f"{name}={value}" for name, value in found.options.items())
+        raise RequestError(
+            f"{request.model} was not trained with {given}.",
+            f"the checkpoint says: {found.architecture} with {own}",
+            "leave the option away, or train with it",
+        )
+
+
 def _take_onnx(request: ExportRequest) -> Intake:
-    for flag, value in (("--arch", request.architecture), ("--labels", request.labels)):
+    described = {
+        "--arch": request.architecture,
+        "--labels": request.labels,
+        "--option (or --width, --input-size)": request.options or None,
+    }
+    for flag, value in described.items():
         if value is not None:
             raise RequestError(
                 f"{flag} goes with a PyTorch state_dict.",

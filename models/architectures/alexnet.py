@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from models.architectures import initial
+
 
 def _normalize() -> nn.LocalResponseNorm:
     # torch divides alpha by the size, the paper's 1e-4 is meant for the plain sum
@@ -50,12 +52,7 @@ class AlexNetLRN(nn.Module):
             nn.ReLU(inplace=True),
             head,
         )
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-        nn.init.normal_(head.weight, 0.0, 0.01)
+        initial.draw(self, head)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures `[N, 3, size, size]` to logits `[N, classes]`."""

@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from models.architectures import initial
+
 # Table I of the paper: a row is one of the 6 maps of S2, a column one of the 16 of C3.
 C3_TABLE = (
     "X...XXX..XXXX.XX",
@@ -119,12 +121,7 @@ class LeNet5ReLU(nn.Module):
             nn.ReLU(inplace=True),
             head,
         )
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-        nn.init.normal_(head.weight, 0.0, 0.01)
+        initial.draw(self, head)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures `[N, 1, size, size]` to logits `[N, classes]`."""

@@ -145,6 +145,20 @@ def test_labels_that_do_not_match_the_head(export: Callable[..., Ran], tmp_path:
     refused(ran, "3", "10")
 
 
+def test_options_that_say_other_than_the_model(
+    export: Callable[..., Ran], tmp_path: Path, small_onnx_file: Path
+) -> None:
+    """They were passed over once: the file was another one than was asked for."""
+    from models.checkpoint import save_checkpoint
+
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(nets.small_checkpoint(), path)
+    ran = export(path, "--option", "output_stride=16", "--width", nets.WIDTH)
+    refused(ran, "was not trained with output_stride=16", "input_size=")
+    refused(export(small_onnx_file, "--option", "output_stride=16"), "--option", "state_dict")
+    refused(export(small_onnx_file, "--width", 0.5), "--width", "state_dict")
+
+
 def test_nan_weights(export: Callable[..., Ran], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="a checkpoint is read with torch")
     state = {name: value.clone() for name, value in nets.small_net().state_dict().items()}
