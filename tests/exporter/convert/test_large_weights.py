@@ -18,6 +18,7 @@ from exporter.convert.held_weights import Weights, initializer, open_model, row_
 from exporter.convert.quantize.exact import linear, writer
 from exporter.convert.quantize.exact.simulator import ExactSimulator
 from exporter.convert.quantize.plan import Affine, QuantizationPlan
+from exporter.convert.quantize.rounding.bias_correction import image_limit
 from exporter.convert.quantize.rounding.equalize import rescaled
 from exporter.convert.quantize.rounding.sum_preserving import to_float16
 from exporter.convert.quantize.rounding.weights import dequantize_weights, quantize_weights
@@ -242,3 +243,22 @@ def test_dense_weights_kept_from_the_tracer_come_back(
     assert [value.name for value in models[1].graph.input] == ["image"]
     kinds = [[node.op_type for node in model.graph.node] for model in models]
     assert kinds[0] == kinds[1]
+
+
+def test_fewer_images_are_kept_of_networks_that_take_long() -> None:
+    """By hand: 2^37 multiply-adds, and 1 GB in six tensors of the largest size."""
+
+    def limit(channels: int, side: int) -> int:
+        shape = (1, channels, side, side)
+        conv = Conv(
+            name="c", inputs=("x",), output="y", padding=(1, 1, 1, 1),
+            weight=np.broadcast_to(np.float32(0), (channels, channels, 3, 3)),
+            bias=np.zeros(channels, np.float32),
+        )  # fmt: skip
+        return image_limit(Graph(GraphInput("x", shape), "y", (conv,), {"x": shape, "y": shape}))
+
+    assert limit(1024, 16) == 32  # 2.4e9 each: 56 would be little enough
+    assert limit(2048, 16) == 14  # 9.7e9 each
+    assert limit(4096, 16) == 8  # 3.9e10 each, but 8 there must be
+    assert limit(64, 1000) == 8  # 256 MB each
+    assert limit(16, 400) == 17  # 10 MB each: 17 times 6 of them are 1 GB

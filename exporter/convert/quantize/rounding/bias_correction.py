@@ -40,6 +40,7 @@ from exporter.convert.quantize.simulate import dequantized_graph, insert_roundin
 FEWEST_IMAGES = 8  # with fewer, the noise of those images outweighs what is corrected
 _MOST_IMAGES = 32
 _MEMORY = 2**30
+_MOST_WORK = 2**37  # multiply-adds of all images together: 8 of VGG16's, 32 of ResNet50's
 _LIVE_TENSORS = 6  # of the largest size, alive at a time on both sides together
 _FLOAT = "float:"
 _MEDIAN = ("median/images", "median/begin", "median/end", "median/axis")
@@ -72,9 +73,19 @@ def correct_biases(
 
 
 def image_limit(graph: Graph) -> int:
-    """How many images to correct with: 32, or fewer where they would not fit in 1 GB."""
+    """How many images to correct with: 32, or fewer where they would not fit in 1 GB.
+
+    Fewer too, though 8, where a network has so many multiply-adds (VGG16: 15 billion an
+    image) that each candidate would take minutes.
+    """
     largest = max(math.prod(shape) for shape in graph.shapes.values()) * 4
-    return int(min(_MOST_IMAGES, max(FEWEST_IMAGES, _MEMORY // (_LIVE_TENSORS * largest))))
+    work = sum(
+        math.prod(graph.shapes[node.output]) * node.weight[0].size
+        for node in graph.nodes
+        if isinstance(node, Conv | Dense)
+    )
+    most = min(_MEMORY // (_LIVE_TENSORS * largest), _MOST_WORK // max(work, 1))
+    return int(min(_MOST_IMAGES, max(FEWEST_IMAGES, most)))
 
 
 def _shifted(
