@@ -39,7 +39,7 @@ import numpy.typing as npt
 from models import zoo
 from models.atomic import beside
 from models.contract import Preprocessing
-from models.data.folder import DataError, Item
+from models.data.labelled import DataError, Item
 from models.images import open_rgb, resize, to_square
 from models.torchvision_shim import import_torchvision
 

@@ -22,12 +22,8 @@ from typing import Any
 from models import images, zoo
 from models.checkpoint import build, load_checkpoint
 from models.contract import Contract, Label, load_labels
-from models.data.folder import (
-    FolderSet,
-    load_folder,
-    refuse_duplicates,
-    refuse_other_classes,
-)
+from models.data.folder import load_folder, refuse_duplicates, refuse_other_classes
+from models.data.labelled import LabelledSet
 from models.data.split import load_given_split, load_split
 from models.errors import UserError
 from models.training.progress import bar
@@ -64,7 +60,7 @@ class TrainingInterruptedError(UserError):
 
 def train(
     settings: TrainSettings,
-    data: tuple[FolderSet, FolderSet] | None = None,
+    data: tuple[LabelledSet, LabelledSet] | None = None,
     on_message: Say = lambda text: None,
 ) -> Path:
     """Train, and keep the best epoch's weights.
@@ -114,7 +110,7 @@ def train(
     return folder.checkpoint
 
 
-def measure(checkpoint: Path, test_set: FolderSet) -> float:
+def measure(checkpoint: Path, test_set: LabelledSet) -> float:
     """Top-1 accuracy of a checkpoint on labelled images, read as every artifact reads them.
 
     Args:
@@ -182,7 +178,7 @@ def _refuse_own_weights(settings: TrainSettings, folder: RunFolder) -> None:
         )
 
 
-def _read_data(settings: TrainSettings) -> tuple[FolderSet, FolderSet]:
+def _read_data(settings: TrainSettings) -> tuple[LabelledSet, LabelledSet]:
     if settings.data is None:
         raise TrainingError("There is no data.", "no folder was given", "give --data DIR")
     if settings.validation is not None:
@@ -191,8 +187,8 @@ def _read_data(settings: TrainSettings) -> tuple[FolderSet, FolderSet]:
 
 
 def _read_test(
-    settings: TrainSettings, train_set: FolderSet, validation_set: FolderSet
-) -> FolderSet | None:
+    settings: TrainSettings, train_set: LabelledSet, validation_set: LabelledSet
+) -> LabelledSet | None:
     if settings.test is None:
         return None
     test_set = load_folder(settings.test)
@@ -206,7 +202,7 @@ def _fit(
     folder: RunFolder,
     description: dict[str, Any],
     labels: tuple[Label, ...],
-    sets: tuple[FolderSet, FolderSet],
+    sets: tuple[LabelledSet, LabelledSet],
     on_message: Say,
 ) -> dict[str, Any]:
     """Everything that needs torch; the history of the run."""
@@ -254,7 +250,7 @@ def _fit(
 
 
 def _decode(
-    settings: TrainSettings, folder: RunFolder, sets: tuple[FolderSet, FolderSet]
+    settings: TrainSettings, folder: RunFolder, sets: tuple[LabelledSet, LabelledSet]
 ) -> tuple[Any, Any]:
     """Loaders of the training and the validation pictures, decoded once."""
     from models.training.batches import training_loader, validation_loader

@@ -15,14 +15,8 @@ from pathlib import Path
 
 from exporter.choose.request import ChooseRequest
 from models.atomic import beside
-from models.data.folder import (
-    FolderSet,
-    Item,
-    load_folder,
-    refuse_broken,
-    refuse_duplicates,
-    refuse_other_classes,
-)
+from models.data.folder import load_folder, refuse_broken, refuse_duplicates, refuse_other_classes
+from models.data.labelled import Item, LabelledSet
 from models.data.split import find_given_split, split
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.15
@@ -43,9 +37,9 @@ class Photographs:
         notes: what a reader of the result has to know about the sets.
     """
 
-    train: FolderSet
-    validation: FolderSet
-    test: FolderSet
+    train: LabelledSet
+    validation: LabelledSet
+    test: LabelledSet
     source: str
     notes: tuple[str, ...] = ()
 
@@ -157,7 +151,7 @@ def _link(item: Item, folder: Path) -> None:
         shutil.copyfile(item.path, folder / item.path.name)
 
 
-def _unique(found: FolderSet) -> FolderSet:
+def _unique(found: LabelledSet) -> LabelledSet:
     """Without copies: an image counts once."""
     first: dict[str, Item] = {}
     for item in found.items:

@@ -13,56 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import UserError
+from models.data.labelled import DataError, Item, LabelledSet
 from models.images import SUFFIXES, ImageError, content_hash, list_images, open_rgb
 
 _SHOWN = 10  # how many files an error names before it counts the rest
-
-
-class DataError(UserError):
-    """A data set that cannot be trained on or measured with."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One labelled image.
-
-    Attributes:
-        path: where it is.
-        class_index: its class, an index into `FolderSet.classes`.
-        digest: sha256 (hex) of the file's bytes.
-    """
-
-    path: Path
-    class_index: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class FolderSet:
-    """Labelled images.
-
-    Attributes:
-        root: the folder they were read from; errors name it.
-        classes: the class names, sorted; the order of the classifier's outputs.
-        items: the images, sorted by class and then by path.
-        skipped: files in the class folders that are not images of a known kind.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    items: tuple[Item, ...]
-    skipped: tuple[Path, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def counts(self) -> tuple[int, ...]:
-        """How many images each class has, in class order."""
-        counted = [0] * len(self.classes)
-        for item in self.items:
-            counted[item.class_index] += 1
-        return tuple(counted)
 
 
 @dataclass(frozen=True)
@@ -73,7 +27,7 @@ class BrokenImage:
     reason: str
 
 
-def load_folder(path: Path) -> FolderSet:
+def load_folder(path: Path) -> LabelledSet:
     """Read a folder that holds one folder of JPEG, PNG or WebP images a class.
 
     Nothing is decoded here; `check_images` does that.
@@ -105,12 +59,12 @@ def load_folder(path: Path) -> FolderSet:
         digests = list(pool.map(content_hash, [file.path for file in files]))
     items = sorted(
         (
-            Item(file.path, index[file.label or ""], digest)
+            Item(file.path, (index[file.label or ""],), digest)
             for file, digest in zip(files, digests, strict=True)
         ),
-        key=lambda item: (item.class_index, item.path.name),
+        key=lambda item: (item.labels, item.path.name),
     )
-    found = FolderSet(path, classes, tuple(items), _not_images(path, classes))
+    found = LabelledSet(path, classes, tuple(items), _not_images(path, classes))
     _refuse_contradictions(found)
     return found
 
@@ -156,7 +110,7 @@ def refuse_broken(items: Iterable[Item], on_image: Callable[[], None] | None = N
         )
 
 
-def refuse_duplicates(*sets: FolderSet) -> None:
+def refuse_duplicates(*sets: LabelledSet) -> None:
     """Refuse sets that share an image: what is learned must not also judge.
 
     Images are compared by the sha256 of their files. Copies within one set are
@@ -180,7 +134,7 @@ def refuse_duplicates(*sets: FolderSet) -> None:
         )
 
 
-def refuse_other_classes(train: FolderSet, other: FolderSet) -> None:
+def refuse_other_classes(train: LabelledSet, other: LabelledSet) -> None:
     """Refuse two sets whose class folders differ.
 
     Raises:
@@ -201,12 +155,12 @@ def refuse_other_classes(train: FolderSet, other: FolderSet) -> None:
     )
 
 
-def _refuse_contradictions(folder_set: FolderSet) -> None:
+def _refuse_contradictions(folder_set: LabelledSet) -> None:
     seen: dict[str, Item] = {}
     pairs = []
     for item in folder_set.items:
         first = seen.setdefault(item.digest, item)
-        if first.class_index != item.class_index:
+        if first.labels != item.labels:
             pairs.append(f"  {first.path} = {item.path}")
     if pairs:
         raise DataError(

@@ -12,20 +12,14 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from models.data.folder import (
-    DataError,
-    FolderSet,
-    Item,
-    load_folder,
-    refuse_duplicates,
-    refuse_other_classes,
-)
+from models.data.folder import load_folder, refuse_duplicates, refuse_other_classes
+from models.data.labelled import DataError, Item, LabelledSet
 
 _TRAIN_NAMES = ("train", "training")
 _VALIDATION_NAMES = ("val", "valid", "validation", "test")
 
 
-def split(folder_set: FolderSet, fraction: float, seed: int) -> tuple[FolderSet, FolderSet]:
+def split(folder_set: LabelledSet, fraction: float, seed: int) -> tuple[LabelledSet, LabelledSet]:
     """Divide each class between training and validation.
 
     Every class is ordered by sha256(seed, content) and its first images judge:
@@ -60,7 +54,7 @@ def split(folder_set: FolderSet, fraction: float, seed: int) -> tuple[FolderSet,
     )
 
 
-def load_given_split(train: Path, validation: Path) -> tuple[FolderSet, FolderSet]:
+def load_given_split(train: Path, validation: Path) -> tuple[LabelledSet, LabelledSet]:
     """Read two folders that somebody has divided already.
 
     Raises:
@@ -90,7 +84,7 @@ def find_given_split(path: Path) -> tuple[Path, Path] | None:
     return train, validation
 
 
-def load_split(path: Path, fraction: float, seed: int) -> tuple[FolderSet, FolderSet]:
+def load_split(path: Path, fraction: float, seed: int) -> tuple[LabelledSet, LabelledSet]:
     """Training and validation images of a data folder, divided already or not.
 
     Raises:
@@ -102,7 +96,7 @@ def load_split(path: Path, fraction: float, seed: int) -> tuple[FolderSet, Folde
     return split(load_folder(path), fraction, seed)
 
 
-def _refuse_small_classes(folder_set: FolderSet) -> None:
+def _refuse_small_classes(folder_set: LabelledSet) -> None:
     different: list[set[str]] = [set() for _ in folder_set.classes]
     for item in folder_set.items:
         different[item.class_index].add(item.digest)

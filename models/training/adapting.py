@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.checkpoint import load_checkpoint
 from models.contract import Contract, Preprocessing
-from models.data.folder import FolderSet
+from models.data.labelled import LabelledSet
 from models.images import content_hash
 from models.training.library import torch
 from models.training.pictures import decode_squares
@@ -20,7 +20,7 @@ from models.training.task import Task
 MEASURED = 64  # training pictures that the ranges come from
 
 
-def calibration_pictures(train: FolderSet, rule: Preprocessing, folder: Path) -> Tensor:
+def calibration_pictures(train: LabelledSet, rule: Preprocessing, folder: Path) -> Tensor:
     """Some training pictures as the model takes them, uint8 `[n, 3, height, width]`.
 
     Those whose content hashes lowest: as good as random, the same in each run.

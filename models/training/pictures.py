@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.contract import Preprocessing
-from models.data.folder import DataError
+from models.data.labelled import DataError
 from models.images import ImageError, open_rgb, resize, resized_size, to_square
 
 _SHOWN = 10

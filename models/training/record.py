@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from models.contract import Label
-from models.data.folder import FolderSet
+from models.data.labelled import LabelledSet
 from models.training.settings import TrainingError, TrainSettings
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -132,7 +132,7 @@ class RunFolder:
 
 
 def describe(
-    settings: TrainSettings, labels: tuple[Label, ...], train: FolderSet, validation: FolderSet
+    settings: TrainSettings, labels: tuple[Label, ...], train: LabelledSet, validation: LabelledSet
 ) -> dict[str, Any]:
     """What decides a run's result, as JSON: settings, labels and images."""
     asked = {

@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.data.folder import (
-    DataError,
-    check_images,
-    load_folder,
-    refuse_broken,
-    refuse_duplicates,
-)
+from models.data.folder import check_images, load_folder, refuse_broken, refuse_duplicates
+from models.data.labelled import DataError
 from models.data.split import find_given_split, load_given_split, load_split, split
 from models.errors import UserError
 from models.images import ImageError

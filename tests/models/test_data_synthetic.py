@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from models.contract import Contract
-from models.data.folder import DataError, check_images, load_folder
+from models.data.folder import check_images, load_folder
+from models.data.labelled import DataError
 from models.data.synthetic import (
     LABELS,
     SPECIES,

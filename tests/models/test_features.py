@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from models.contract import Contract, Label, Preprocessing
-from models.data.folder import DataError, Item, load_folder
+from models.data.folder import load_folder
+from models.data.labelled import DataError, Item
 from models.images import ImageError, content_hash, load_pixels
 from support import nets
 
@@ -143,7 +144,7 @@ def test_a_copy_of_a_photograph_elsewhere_has_the_same_key(
     for place, item in enumerate(items):
         path = tmp_path / f"copy {place}.png"
         path.write_bytes(item.path.read_bytes())
-        moved.append(Item(path, item.class_index, content_hash(path)))
+        moved.append(Item(path, item.labels, content_hash(path)))
     assert key_of(made(), moved) == key_of(made(), items)
 
 

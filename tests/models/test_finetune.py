@@ -21,7 +21,8 @@ from PIL import Image
 
 from models.checkpoint import CheckpointError, load_checkpoint
 from models.contract import Label
-from models.data.folder import DataError, load_folder
+from models.data.folder import load_folder
+from models.data.labelled import DataError
 from models.errors import UserError
 from models.finetune import (
     TrainingError,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from models import images
 from models.contract import Preprocessing
-from models.data.folder import DataError
+from models.data.labelled import DataError
 from models.training import pictures
 from models.training.pictures import decode_resized, decode_squares
 

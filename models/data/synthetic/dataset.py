@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from models.atomic import beside
-from models.data.folder import DataError
+from models.data.labelled import DataError
 from models.data.synthetic.scene import draw_snake
 from models.data.synthetic.species import LABELS, SPECIES
 

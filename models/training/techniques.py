@@ -1,0 +1,115 @@
+"""How a network is trained, in parts that can be chosen one by one; imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+LossName = Literal["cross-entropy", "ldam", "bce", "focal"]
+OptimizerName = Literal["adamw", "sgd"]
+ScheduleName = Literal["one-cycle", "cosine", "constant"]
+Precision = Literal["float32", "bf16", "fp16"]
+SINGLE_LABEL_LOSSES: tuple[LossName, ...] = ("cross-entropy", "ldam")
+MULTI_LABEL_LOSSES: tuple[LossName, ...] = ("bce", "focal")
+LOSSES = get_args(LossName)
+
+
+@dataclass(frozen=True)
+class LossChoice:
+    """What is made small.
+
+    Attributes:
+        name: None for cross-entropy, or BCE-with-logits where the set is multi-label.
+        balanced: weigh classes by the inverse of their effective number of images (Cui et
+            al. 2019, arXiv:1901.05555, eq. 3), mean weight 1. With LDAM this is deferred:
+            it begins at `reweight_from`.
+        label_smoothing: epsilon of Szegedy et al. 2015, arXiv:1512.00567 (cross-entropy).
+        margin: LDAM's largest margin, that of the rarest class (Cao et al. 2019,
+            arXiv:1906.07413, eq. 13).
+        scale: LDAM's factor on the logits (s in the authors' released code).
+        reweight_from: share of the epochs after which LDAM's class weights begin.
+        gamma: focal loss's exponent (Lin et al. 2017, arXiv:1708.02002, eq. 5).
+        alpha: focal loss's weight of positives; None for none.
+    """
+
+    name: LossName | None = None
+    balanced: bool = False
+    label_smoothing: float = 0.1
+    margin: float = 0.5
+    scale: float = 30.0
+    reweight_from: float = 0.8
+    gamma: float = 2.0
+    alpha: float | None = None
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What is done to batches and pictures beyond crops and colours.
+
+    Attributes:
+        mixup: alpha of the beta distribution of Zhang et al. 2017, arXiv:1710.09412; 0: off.
+        cutmix: alpha of Yun et al. 2019, arXiv:1905.04899; 0: off. With both, each batch
+            draws one of the two.
+        randaugment: operations a picture (Cubuk et al. 2019, arXiv:1909.13719); 0: off.
+        magnitude: RandAugment's strength, 0 to 30.
+        balanced_sampling: each class is drawn equally often, whatever its images.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    randaugment: int = 0
+    magnitude: int = 9
+    balanced_sampling: bool = False
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Which layers learn.
+
+    Attributes:
+        freeze_backbone: first the head alone, on features of the frozen backbone that are
+            computed once and kept on disk (`models.features`).
+        unfreeze_blocks: afterwards the last N blocks too, one more block a stage, backwards
+            from the head; 0: the backbone stays frozen to the end.
+        views: augmented views of each image whose features are kept; 0: the plain one only.
+        rate_decay: each block learns so many times as fast as the one behind it
+            (discriminative rates: Howard and Ruder 2018, arXiv:1801.06146, section 3.1).
+        cache: folder of features; None for one beside the run.
+    """
+
+    freeze_backbone: bool = False
+    unfreeze_blocks: int = 0
+    views: int = 0
+    rate_decay: float = 0.5
+    cache: str | None = None
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How the losses are followed downhill.
+
+    Attributes:
+        optimizer: AdamW, or SGD with Nesterov momentum 0.9.
+        schedule: of the learning rate, over all steps; `warm_up` of the settings is the
+            share in which it rises, for each of them.
+        clip_norm: largest norm of the whole gradient; 0: none.
+        ema: decay of the exponential moving average of the weights, which is what is judged
+            and kept; 0: none.
+        precision: of activations and gradients, where the hardware has it.
+    """
+
+    optimizer: OptimizerName = "adamw"
+    schedule: ScheduleName = "one-cycle"
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Techniques:
+    """All of them."""
+
+    loss: LossChoice = field(default_factory=LossChoice)
+    mixing: Mixing = field(default_factory=Mixing)
+    stages: Stages = field(default_factory=Stages)
+    descent: Descent = field(default_factory=Descent)
