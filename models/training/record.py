@@ -25,9 +25,9 @@ from models.data.labelled import LabelledSet
 from models.training.settings import TrainingError, TrainSettings
 
 CHECKPOINT = "checkpoint.safetensors"
-_NO_MATTER = {  # what may differ when a run is resumed: it changes no result
+_NO_MATTER = {  # changes no result, so a resumed run may differ in it; techniques stand below
     "out", "data", "validation", "test", "weights", "labels", "workers", "memory_limit",
-    "resume", "force", "device", "progress",
+    "resume", "force", "device", "progress", "techniques",
 }  # fmt: skip
 
 
@@ -152,11 +152,14 @@ def describe(
         "options": dict(settings.options),
         "weights": Path(settings.weights).name,
         "crop_scale": list(settings.crop_scale),
+        "label_smoothing": settings.techniques.loss.label_smoothing,
+        **settings.techniques.differing(),
     }
     images = hashlib.sha256()
     for part in (train, validation):
         for item in part.items:
-            images.update(f"{item.class_index} {item.digest}\n".encode())
+            classes = " ".join(map(str, item.labels))
+            images.update(f"{classes} {item.digest}\n".encode())
         images.update(b"--\n")
     return {
         "schema": 1,

@@ -11,15 +11,24 @@ from typing import Any, Literal
 from models import zoo
 from models.checkpoint import default_resize
 from models.contract import Label, Preprocessing
-from models.errors import UserError
+from models.training.ranges import TrainingError, number, whole
+from models.training.techniques import Techniques, check_techniques
 
+__all__ = [
+    "FINE_TUNE",
+    "FROM_SCRATCH",
+    "NO_WEIGHTS",
+    "PUBLISHED_WEIGHTS",
+    "QUANTIZATION_AWARE",
+    "Device",
+    "Recipe",
+    "TrainSettings",
+    "TrainingError",
+    "check",
+]
 NO_WEIGHTS = "none"
 PUBLISHED_WEIGHTS = "imagenet"
 Device = Literal["auto", "cpu", "cuda", "mps"]
-
-
-class TrainingError(UserError):
-    """A training run that cannot be done as asked."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,6 @@ class TrainSettings:
         epochs, learning_rate: None for the recipe's, see `recipe`.
         batch_size: at most; never more than there are training images.
         weight_decay: AdamW's, on weights of two or more dimensions.
-        label_smoothing: epsilon of Szegedy et al. 2015, arXiv:1512.00567.
         warm_up: share of the steps in which the learning rate rises.
         train_size: side of the augmented training pictures; None for the recipe's.
         crop_scale: smallest and largest share of the area that a random crop keeps.
@@ -81,6 +89,8 @@ class TrainSettings:
         resize_shorter_side: of the contract; None for the usual one of the input size.
         device: 'auto' is CUDA where there is a GPU, else the CPU.
         progress: show a bar.
+        techniques: the loss, what is mixed into the pictures, which layers learn, the
+            descent.
     """
 
     out: Path
@@ -96,7 +106,6 @@ class TrainSettings:
     batch_size: int = 32
     learning_rate: float | None = None
     weight_decay: float = 0.02
-    label_smoothing: float = 0.1
     warm_up: float = 0.2
     train_size: int | None = None
     crop_scale: tuple[float, float] = (0.35, 1.0)
@@ -113,6 +122,7 @@ class TrainSettings:
     resize_shorter_side: int | None = None
     device: Device = "auto"
     progress: bool = True
+    techniques: Techniques = field(default_factory=Techniques)
 
     @property
     def recipe(self) -> Recipe:
@@ -165,21 +175,21 @@ def check(settings: TrainSettings) -> None:
     entry = zoo.get(settings.architecture)
     options = entry.settle(settings.options)
     recipe = settings.recipe
-    _whole("--epochs", recipe.epochs, 1, 100_000)
-    _whole("--batch-size", settings.batch_size, 2, 65_536)
-    _whole("--seed", settings.seed, 0, 2**32 - 1)
-    _whole("patience", settings.patience, 1, 100_000)
-    _whole("workers", settings.workers, 0, 256)
-    _whole("train_size", settings.picture_size, 16, 4096)
-    _number("--learning-rate", recipe.learning_rate, 1e-8, 10.0)
-    _number("validation_fraction", settings.validation_fraction, 0.001, 0.9)
-    _number("weight_decay", settings.weight_decay, 0.0, 10.0)
-    _number("label_smoothing", settings.label_smoothing, 0.0, 0.9)
-    _number("warm_up", settings.warm_up, 0.01, 0.99)
-    _number("jitter", settings.jitter, 0.0, 1.0)
+    whole("--epochs", recipe.epochs, 1, 100_000)
+    whole("--batch-size", settings.batch_size, 2, 65_536)
+    whole("--seed", settings.seed, 0, 2**32 - 1)
+    whole("patience", settings.patience, 1, 100_000)
+    whole("workers", settings.workers, 0, 256)
+    whole("train_size", settings.picture_size, 16, 4096)
+    number("--learning-rate", recipe.learning_rate, 1e-8, 10.0)
+    number("validation_fraction", settings.validation_fraction, 0.001, 0.9)
+    number("weight_decay", settings.weight_decay, 0.0, 10.0)
+    number("warm_up", settings.warm_up, 0.01, 0.99)
+    number("jitter", settings.jitter, 0.0, 1.0)
     low, high = settings.crop_scale
-    _number("crop_scale[0]", low, 0.01, 1.0)
-    _number("crop_scale[1]", high, low, 1.0)
+    number("crop_scale[0]", low, 0.01, 1.0)
+    number("crop_scale[1]", high, low, 1.0)
+    check_techniques(settings.techniques)
     if settings.resume and settings.force:
         raise TrainingError(
             "--resume and --force exclude each other.",
@@ -217,22 +227,3 @@ def _check_published(entry: zoo.Architecture, options: Mapping[str, Any]) -> Non
                 "weights of another shape cannot be loaded",
                 f"leave {name} at {value}, give a weights file, or train with --weights none",
             )
-
-
-def _whole(what: str, value: Any, smallest: int, largest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
-        raise TrainingError(
-            f"{what} is {value!r}.",
-            f"it is a whole number from {smallest} to {largest}",
-            "give one in that range",
-        )
-
-
-def _number(what: str, value: Any, smallest: float, largest: float) -> None:
-    sound = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not sound or not smallest <= value <= largest:
-        raise TrainingError(
-            f"{what} is {value!r}.",
-            f"it is a number from {smallest:g} to {largest:g}",
-            "give one in that range",
-        )

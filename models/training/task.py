@@ -49,7 +49,7 @@ class Task(lightning.LightningModule):
         self._settings = settings
         self._steps = steps
         self._entry = zoo.get(settings.architecture)
-        self._loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+        self._loss = nn.CrossEntropyLoss(label_smoothing=settings.techniques.loss.label_smoothing)
         self._sums: dict[str, Tensor] = {}
         self._judged: dict[str, Tensor] = {}
         if pictures is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from models.training.ranges import TrainingError, number, one_of, whole
 
 LossName = Literal["cross-entropy", "ldam", "bce", "focal"]
 OptimizerName = Literal["adamw", "sgd"]
@@ -113,3 +115,71 @@ class Techniques:
     mixing: Mixing = field(default_factory=Mixing)
     stages: Stages = field(default_factory=Stages)
     descent: Descent = field(default_factory=Descent)
+
+    def differing(self) -> dict[str, Any]:
+        """What is not as it is by default, by dotted name ('loss.gamma'); for a run's record.
+
+        Label smoothing and where features are kept are no part of it: the one has a place
+        of its own there since before there were techniques, the other changes no result.
+        """
+        usual, found = Techniques(), {}
+        for part in fields(self):
+            mine, default = getattr(self, part.name), getattr(usual, part.name)
+            for each in fields(mine):
+                if getattr(mine, each.name) != getattr(default, each.name):
+                    found[f"{part.name}.{each.name}"] = getattr(mine, each.name)
+        for name in ("loss.label_smoothing", "stages.cache"):
+            found.pop(name, None)
+        return found
+
+
+def check_techniques(techniques: Techniques) -> None:
+    """Refuse figures that cannot work, and techniques that exclude each other.
+
+    Raises:
+        TrainingError: an unknown name, a figure out of its range, label smoothing asked of
+            a loss that has none.
+    """
+    loss, mixing = techniques.loss, techniques.mixing
+    stages, descent = techniques.stages, techniques.descent
+    if loss.name is not None:
+        one_of("loss", loss.name, LOSSES)
+    number("label_smoothing", loss.label_smoothing, 0.0, 0.9)
+    number("loss.margin", loss.margin, 0.0, 100.0)
+    number("loss.scale", loss.scale, 0.01, 1000.0)
+    number("loss.reweight_from", loss.reweight_from, 0.0, 1.0)
+    number("loss.gamma", loss.gamma, 0.0, 10.0)
+    if loss.alpha is not None:
+        number("loss.alpha", loss.alpha, 0.001, 0.999)
+    number("mixup", mixing.mixup, 0.0, 100.0)
+    number("cutmix", mixing.cutmix, 0.0, 100.0)
+    whole("randaugment", mixing.randaugment, 0, 16)
+    whole("magnitude", mixing.magnitude, 0, 30)
+    whole("unfreeze_blocks", stages.unfreeze_blocks, 0, 10_000)
+    whole("views", stages.views, 0, 1000)
+    number("rate_decay", stages.rate_decay, 0.001, 1.0)
+    one_of("optimizer", descent.optimizer, get_args(OptimizerName))
+    one_of("schedule", descent.schedule, get_args(ScheduleName))
+    one_of("precision", descent.precision, get_args(Precision))
+    number("clip_norm", descent.clip_norm, 0.0, 1e6)
+    number("ema", descent.ema, 0.0, 0.99999)
+
+
+def settled_loss(choice: LossChoice, multi_label: bool) -> LossName:
+    """The loss that is meant, now that it is known what the images are.
+
+    Raises:
+        TrainingError: the loss is one for the other kind of set.
+    """
+    known = MULTI_LABEL_LOSSES if multi_label else SINGLE_LABEL_LOSSES
+    if choice.name is None:
+        return known[0]
+    if choice.name not in known:
+        raise TrainingError(
+            f"The loss '{choice.name}' does not fit the images.",
+            "an image may have several classes, or none"
+            if multi_label
+            else "each image has exactly one class",
+            "take one of: " + ", ".join(known),
+        )
+    return choice.name

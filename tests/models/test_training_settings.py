@@ -14,6 +14,7 @@ from models.contract import Label
 from models.errors import UserError
 from models.finetune import FINE_TUNE, FROM_SCRATCH, TrainingError, TrainSettings, settle_labels
 from models.training.settings import check
+from models.training.techniques import LossChoice, Techniques
 
 SETTINGS = TrainSettings(out=Path("nowhere"))
 
@@ -51,7 +52,7 @@ def test_importing_does_not_import_torch() -> None:
         ({"seed": -1}, "--seed is -1"),
         ({"patience": 0}, "patience is 0"),
         ({"workers": -1}, "workers is -1"),
-        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"techniques": Techniques(LossChoice(label_smoothing=1.0))}, "label_smoothing is 1.0"),
         ({"warm_up": 0.0}, "warm_up is 0.0"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
         ({"crop_scale": (0.0, 1.0)}, "crop_scale[0] is 0.0"),

@@ -20,10 +20,9 @@ if importlib.util.find_spec("lightning") is None:
 from models.classifier import Classifier  # noqa: E402 - needs torch
 from models.training.settings import TrainSettings  # noqa: E402
 from models.training.task import Task, parameter_groups  # noqa: E402
+from models.training.techniques import LossChoice, Techniques  # noqa: E402
 
-SETTINGS = TrainSettings(
-    out=Path("nowhere"), learning_rate=0.01, weights="imagenet", label_smoothing=0.1, warm_up=0.25
-)
+SETTINGS = TrainSettings(out=Path("nowhere"), learning_rate=0.01, weights="imagenet", warm_up=0.25)
 HEAD = "classifier.1"
 
 
@@ -64,7 +63,8 @@ class Headed(Fixed):
 
 
 def test_auxiliary_heads_count_as_the_architecture_says() -> None:
-    settings = dataclasses.replace(SETTINGS, architecture="inception_v3", label_smoothing=0.0)
+    plain = Techniques(loss=LossChoice(label_smoothing=0.0))
+    settings = dataclasses.replace(SETTINGS, architecture="inception_v3", techniques=plain)
     task = Task(Headed(math.log(3.0), 0.0), HEAD, settings, 4)
     task.log = lambda *_, **__: None  # type: ignore[method-assign]
     task.on_train_epoch_start()
