@@ -28,12 +28,25 @@ def scaled(channels: int, width_mult: float) -> int:
     return rounded if rounded >= 0.9 * wanted else rounded + 8
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU6(inplace=True),
-    )
+class ConvNormReLU6(nn.Sequential):
+    """A convolution that keeps the size (divided by its stride), batch norm, ReLU6."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU6(inplace=True),
+        )
+
+
+class Separable(nn.Sequential):
+    """A 3 x 3 convolution a channel, then a 1 x 1 over all of them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(
+            ConvNormReLU6(inputs, inputs, 3, stride, inputs),
+            ConvNormReLU6(inputs, outputs, 1, 1, 1),
+        )
 
 
 class MobileNetV1(nn.Module):
@@ -47,12 +60,10 @@ class MobileNetV1(nn.Module):
     def __init__(self, classes: int, width_mult: float = 1.0) -> None:
         super().__init__()
         channels = scaled(32, width_mult)
-        layers = [_convolution(3, channels, 3, 2, 1)]
+        layers: list[nn.Module] = [ConvNormReLU6(3, channels, 3, 2, 1)]
         for width, stride in BLOCKS:
             outputs = scaled(width, width_mult)
-            depthwise = _convolution(channels, channels, 3, stride, channels)
-            pointwise = _convolution(channels, outputs, 1, 1, 1)
-            layers.append(nn.Sequential(depthwise, pointwise))
+            layers.append(Separable(channels, outputs, stride))
             channels = outputs
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d(1)

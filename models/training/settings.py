@@ -11,6 +11,7 @@ from typing import Any, Literal
 from models import zoo
 from models.checkpoint import default_resize
 from models.contract import Label, Preprocessing
+from models.errors import UserError
 from models.training.ranges import TrainingError, number, whole
 from models.training.techniques import Techniques, check_techniques
 
@@ -24,11 +25,18 @@ __all__ = [
     "Recipe",
     "TrainSettings",
     "TrainingError",
+    "TrainingInterruptedError",
     "check",
 ]
 NO_WEIGHTS = "none"
 PUBLISHED_WEIGHTS = "imagenet"
 Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class TrainingInterruptedError(UserError):
+    """Somebody stopped the training; it can be resumed."""
+
+    exit_code = 130
 
 
 @dataclass(frozen=True)

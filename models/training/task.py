@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models import zoo
 from models.contract import LUMA
 from models.training.batches import mixed_seed
+from models.training.blocks import Learning, whole
 from models.training.library import lightning, torch
 from models.training.quantization_aware import QuantizationAware
 from models.training.settings import TrainSettings
@@ -25,36 +26,45 @@ class Task(lightning.LightningModule):
 
     Args:
         net: `pixel / 127.5 - 1`, float32 NCHW, to logits.
-        head: module path of its last layer, which learns faster in fine-tuning, as those of
-            auxiliary heads do.
         steps: optimizer steps of the whole run.
         pictures: uint8 `[n, 3, height, width]`, from which the ranges come of a network that
             is trained and judged as int8; None for one that is trained in float.
+        learning: which parameters learn and how fast; None for all, the last layers faster,
+            as the recipe says.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        head: str,
         settings: TrainSettings,
         steps: int,
         pictures: Tensor | None = None,
+        learning: Learning | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self.aware: QuantizationAware | None = None
         self._pictures = pictures
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._head = head
         self._settings = settings
         self._steps = steps
         self._entry = zoo.get(settings.architecture)
+        self._learning = learning or whole(self._entry, net, settings.recipe.head_factor)
+        self._learning.freeze(net)
         self._loss = nn.CrossEntropyLoss(label_smoothing=settings.techniques.loss.label_smoothing)
         self._sums: dict[str, Tensor] = {}
         self._judged: dict[str, Tensor] = {}
         if pictures is not None:
             self.aware = QuantizationAware(net, self._normalized(pictures[:1]))
             self.measure_ranges()
+        self.train()
+
+    def train(self, mode: bool = True) -> Task:
+        """Training mode, in which what does not learn answers as in use all the same."""
+        super().train(mode)
+        if mode:
+            self._learning.apply_mode(self.net)
+        return self
 
     def forward(self, pixels: Tensor) -> Any:
         """uint8 `[n, 3, height, width]` to logits.
@@ -122,10 +132,9 @@ class Task(lightning.LightningModule):
         self.log("validation_loss", self._judged["entropy"] / judged, logger=False)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        recipe, settings = self._settings.recipe, self._settings
-        heads = (self._head, *self._entry.auxiliary)
+        settings = self._settings
         groups = parameter_groups(
-            self.net, heads, recipe.learning_rate, recipe.head_factor, settings.weight_decay
+            self.net, self._learning, settings.recipe.learning_rate, settings.weight_decay
         )
         optimizer = torch.optim.AdamW(groups)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -150,27 +159,23 @@ def warm_up_share(wanted: float, steps: int) -> float:
 
 
 def parameter_groups(
-    net: nn.Module,
-    heads: tuple[str, ...],
-    learning_rate: float,
-    head_factor: float,
-    weight_decay: float,
+    net: nn.Module, learning: Learning, learning_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Parameters by learning rate and decay.
+    """The parameters that learn, by learning rate and decay.
 
-    The last layers (`heads`, module paths) learn `head_factor` times as fast. Vectors
-    (biases, batch norm) are not decayed: pulling a scale towards zero only fights the layer
-    behind it.
+    Vectors (biases, batch norm) are not decayed: pulling a scale towards zero only fights
+    the layer behind it.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        key = (name.startswith(tuple(f"{head}." for head in heads)), parameter.ndim > 1)
-        groups.setdefault(key, []).append(parameter)
+        if name in learning.rates:
+            key = (learning.rates[name], parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
-            "lr": learning_rate * (head_factor if in_head else 1.0),
+            "lr": learning_rate * rate,
             "weight_decay": weight_decay if decayed else 0.0,
         }
-        for (in_head, decayed), parameters in groups.items()
+        for (rate, decayed), parameters in groups.items()
     ]

@@ -18,12 +18,12 @@ if importlib.util.find_spec("lightning") is None:
     pytest.skip("needs the extra 'train'", allow_module_level=True)
 
 from models.classifier import Classifier  # noqa: E402 - needs torch
+from models.training.blocks import whole  # noqa: E402
 from models.training.settings import TrainSettings  # noqa: E402
 from models.training.task import Task, parameter_groups  # noqa: E402
 from models.training.techniques import LossChoice, Techniques  # noqa: E402
 
 SETTINGS = TrainSettings(out=Path("nowhere"), learning_rate=0.01, weights="imagenet", warm_up=0.25)
-HEAD = "classifier.1"
 
 
 class Fixed(torch.nn.Module):
@@ -43,7 +43,7 @@ def batch(*targets: int) -> Any:
 
 
 def test_smoothed_loss_by_hand() -> None:
-    task = Task(Fixed(math.log(3.0), 0.0), HEAD, SETTINGS, 4)
+    task = Task(Fixed(math.log(3.0), 0.0), SETTINGS, 4)
     task.log = lambda *_, **__: None  # type: ignore[method-assign]
     task.on_train_epoch_start()
     # p = (3/4, 1/4); the target 0.95 / 0.05 since 0.1 is spread over both classes
@@ -65,7 +65,7 @@ class Headed(Fixed):
 def test_auxiliary_heads_count_as_the_architecture_says() -> None:
     plain = Techniques(loss=LossChoice(label_smoothing=0.0))
     settings = dataclasses.replace(SETTINGS, architecture="inception_v3", techniques=plain)
-    task = Task(Headed(math.log(3.0), 0.0), HEAD, settings, 4)
+    task = Task(Headed(math.log(3.0), 0.0), settings, 4)
     task.log = lambda *_, **__: None  # type: ignore[method-assign]
     task.on_train_epoch_start()
     expected = -(math.log(0.75) + 0.4 * math.log(0.25))
@@ -81,7 +81,7 @@ def test_a_network_of_one_channel_is_trained_on_what_it_will_see() -> None:
     size = int(zoo.get(name).options["input_size"].default)
     settings = dataclasses.replace(SETTINGS, architecture=name)
     pixels = torch.randint(0, 256, (3, 3, size, size), dtype=torch.uint8)
-    task = Task(zoo.create(name, 2), zoo.get(name).head, settings, 4).eval()
+    task = Task(zoo.create(name, 2), settings, 4).eval()
     contract = Contract((Label("a"), Label("b")), settings.preprocessing)
     assert contract.preprocessing.grayscale
     wanted = Classifier(task.net, contract).eval().logits(pixels.permute(0, 2, 3, 1))
@@ -89,7 +89,7 @@ def test_a_network_of_one_channel_is_trained_on_what_it_will_see() -> None:
 
 
 def test_validation_is_not_smoothed_and_counts_pictures() -> None:
-    task = Task(Fixed(math.log(3.0), 0.0), HEAD, SETTINGS, 4)
+    task = Task(Fixed(math.log(3.0), 0.0), SETTINGS, 4)
     logged: dict[str, float] = {}
     task.log = lambda name, value, **_: logged.update({name: float(value.detach())})  # type: ignore
     task.on_validation_epoch_start()
@@ -101,14 +101,14 @@ def test_validation_is_not_smoothed_and_counts_pictures() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops() -> None:
-    task = Task(Fixed(float("nan"), 0.0), HEAD, SETTINGS, 4)
+    task = Task(Fixed(float("nan"), 0.0), SETTINGS, 4)
     with pytest.raises(ArithmeticError):
         task.training_step(batch(0), 0)
 
 
 def test_one_cycle_peaks_where_it_was_asked() -> None:
     net = zoo.create("mobilenet_v2", 3, width_mult=0.1, input_size=32)
-    configured = Task(net, HEAD, SETTINGS, 40).configure_optimizers()
+    configured = Task(net, SETTINGS, 40).configure_optimizers()
     assert configured["lr_scheduler"]["interval"] == "step"
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     rates = []
@@ -131,7 +131,7 @@ def test_one_cycle_peaks_where_it_was_asked() -> None:
 def test_few_steps_rise_and_fall_too(steps: int) -> None:
     """A quarter of four steps is one, by which OneCycleLR would divide by zero."""
     net = zoo.create("mobilenet_v2", 3, width_mult=0.1, input_size=32)
-    configured = Task(net, HEAD, SETTINGS, steps).configure_optimizers()
+    configured = Task(net, SETTINGS, steps).configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     rates = [optimizer.param_groups[0]["lr"]]
     for _ in range(steps - 1):
@@ -144,7 +144,7 @@ def test_few_steps_rise_and_fall_too(steps: int) -> None:
 
 def test_groups_hold_every_parameter_once() -> None:
     net = zoo.create("mobilenet_v2", 3, width_mult=0.1, input_size=32)
-    groups = parameter_groups(net, (HEAD,), 0.01, 10.0, 0.05)
+    groups = parameter_groups(net, whole(zoo.get("mobilenet_v2"), net, 10.0), 0.01, 0.05)
     held = [id(p) for group in groups for p in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in net.parameters()}
@@ -159,7 +159,7 @@ def test_auxiliary_heads_learn_as_fast_as_the_head() -> None:
     """They are as new as the head is where a network is fine-tuned."""
     net = zoo.create("googlenet", 3, input_size=32)
     settings = dataclasses.replace(SETTINGS, architecture="googlenet", options={"input_size": 32})
-    configured = Task(net, "fc", settings, 4).configure_optimizers()
+    configured = Task(net, settings, 4).configure_optimizers()
     groups = configured["optimizer"].param_groups
     fastest = max(group["max_lr"] for group in groups)
     fast = {id(p) for g in groups if g["max_lr"] == fastest for p in g["params"]}
@@ -172,7 +172,7 @@ def test_trains_on_what_the_classifier_will_see() -> None:
     net = zoo.create("mobilenet_v2", 3, width_mult=0.1, input_size=32)
     rule = Preprocessing(height=32, width=32, resize_shorter_side=32)
     contract = Contract((Label("a"), Label("b"), Label("c")), rule)
-    task = Task(net, HEAD, dataclasses.replace(SETTINGS), 4).eval()
+    task = Task(net, dataclasses.replace(SETTINGS), 4).eval()
     pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         expected = Classifier(net, contract).eval().logits(pixels)

@@ -1,0 +1,116 @@
+"""One call of Lightning: how its trainer is set up, and what its endings mean."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from models.training.keeper import Keeper
+from models.training.library import lightning, torch
+from models.training.record import RunFolder
+from models.training.settings import (
+    TrainingError,
+    TrainingInterruptedError,
+    TrainSettings,
+)
+from models.training.task import Task
+
+
+def trainer_of(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -> Any:
+    """Lightning's trainer for the epochs of `settings.recipe`."""
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return lightning.Trainer(
+        max_epochs=settings.recipe.epochs,
+        accelerator=device,
+        devices=1,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder.path,
+    )
+
+
+def run(
+    trainer: Any, task: Task, loaders: tuple[Any, Any], folder: RunFolder, keeper: Keeper
+) -> None:
+    """Train, from `last.ckpt` where it is there.
+
+    Raises:
+        TrainingInterruptedError: Ctrl-C.
+        TrainingError: it diverged, or the disk is full.
+    """
+    last = folder.last if folder.last.exists() else None
+    handler = _interrupt_handler()
+    try:
+        trainer.fit(task, *loaders, ckpt_path=last, weights_only=True)
+    except SystemExit as error:  # Lightning's answer to Ctrl-C
+        raise _interrupted(folder, keeper, trainer) from error
+    except ArithmeticError as error:
+        raise TrainingError(
+            f"The training diverged in epoch {trainer.current_epoch + 1}.",
+            str(error),
+            "begin anew with a lower --learning-rate",
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TrainingError(
+            f"{folder.path} cannot be written.",
+            error.strerror or str(error),
+            "free some space and go on with the same command and --resume",
+        ) from error
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
+    if trainer.state.status == "interrupted":
+        raise _interrupted(folder, keeper, trainer)
+
+
+def _interrupted(folder: RunFolder, keeper: Keeper, trainer: Any) -> TrainingInterruptedError:
+    done = len(keeper.epochs)
+    kept = (
+        f"the best weights so far are {folder.checkpoint} "
+        f"(validation accuracy {keeper.best['validation_accuracy']:.2%})"
+        if keeper.best is not None
+        else "no epoch was finished, so there are no weights yet"
+    )
+    return TrainingInterruptedError(
+        f"The training was interrupted after {done} of {trainer.max_epochs} epochs.",
+        kept,
+        "go on with the same command and --resume",
+    )
+
+
+def _interrupt_handler() -> Any:
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.getsignal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's notes on hardware and its hints, which are no news here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            warnings.filterwarnings("ignore", message=".*num_workers.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
