@@ -23,13 +23,14 @@ class LossChoice:
     Attributes:
         name: None for cross-entropy, or BCE-with-logits where the set is multi-label.
         balanced: weigh classes by the inverse of their effective number of images (Cui et
-            al. 2019, arXiv:1901.05555, eq. 3), mean weight 1. With LDAM this is deferred:
-            it begins at `reweight_from`.
+            al. 2019, arXiv:1901.05555, eq. 3), mean weight 1; of a multi-label set, weigh the
+            images that have the class. LDAM always does, from `reweight_from` on.
         label_smoothing: epsilon of Szegedy et al. 2015, arXiv:1512.00567 (cross-entropy).
         margin: LDAM's largest margin, that of the rarest class (Cao et al. 2019,
             arXiv:1906.07413, eq. 13).
-        scale: LDAM's factor on the logits (s in the authors' released code).
-        reweight_from: share of the epochs after which LDAM's class weights begin.
+        scale: LDAM's logits over its scores, which margins are in units of (s in the
+            authors' released code).
+        reweight_from: share of the epochs after which LDAM's class weights begin; 1: never.
         gamma: focal loss's exponent (Lin et al. 2017, arXiv:1708.02002, eq. 5).
         alpha: focal loss's weight of positives; None for none.
     """
