@@ -5,7 +5,8 @@ they are run once for each image and each way of showing it (a `View`), and what
 would get is kept:
 
     ROOT/KEY/features.npy    [images, *shape], float32 or float16, C order
-    ROOT/KEY/features.json   architecture, options, shape, dtype, view, seconds
+    ROOT/KEY/features.json   architecture, options, shape, dtype, view, seconds, and the
+                             parts of the key
 
 `shape` is that of the head's input for one image: `[channels]` before a dense layer,
 `[channels, rows, columns]` before a convolution. Row i belongs to the i-th image asked
@@ -24,9 +25,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -40,42 +41,20 @@ from models import zoo
 from models.atomic import beside
 from models.contract import Preprocessing
 from models.data.labelled import DataError, Item
-from models.images import open_rgb, resize, to_square
-from models.torchvision_shim import import_torchvision
+from models.views import View, batches
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from models.classifier import Classifier
 
 SCHEMA = 1
 DATA, RECORD = "features.npy", "features.json"
-BATCH = 16
+_LARGE = 8192  # numbers an image from which features are stored as float16
 _PACKAGES = ("torch", "torchvision", "pillow")
 Number = Literal["float32", "float16"]
 OnImage = Callable[[], None]
-
-
-@dataclass(frozen=True)
-class View:
-    """One way of showing every photograph to the backbone.
-
-    Attributes:
-        number: 0 is the plain view, the very square that every artifact takes; any other
-            number draws its own crop, mirroring and colours for each image.
-        crop_scale: smallest and largest share of the area that a crop keeps.
-        jitter: how far brightness, contrast and saturation wander; 0 for none.
-        vertical_flip: also mirror top to bottom.
-    """
-
-    number: int = 0
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    jitter: float = 0.1
-    vertical_flip: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """What decides the pictures; of the plain view that is nothing but its number."""
-        return asdict(self) if self.number else {"number": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +115,27 @@ class Backbone:
         handle = head.register_forward_pre_hook(catch)
         try:
             with torch.inference_mode():
-                given = self.classifier.normalize(pixels)
+                given = self.classifier.normalize(pixels.to(self.device))
                 self.classifier.net(given.contiguous(memory_format=torch.channels_last))
         finally:
             handle.remove()
         if len(caught) != 1:
             raise RuntimeError(f"the head of {self.architecture} ran {len(caught)} times")
-        return caught[0]
+        return caught[0].cpu()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.classifier.net.parameters()).device
+
+    @cached_property
+    def number(self) -> Number:
+        """What to store features as: float16 for large maps, which would fill the disk."""
+        import torch
+
+        grey = torch.full((1, self.rule.height, self.rule.width, 3), 128, dtype=torch.uint8)
+        count = math.prod(self.features(grey).shape[1:])
+        return "float16" if count > _LARGE else "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +182,8 @@ def frozen_features(
     if not items:
         raise DataError("There is no image to compute features of.", "", "give some")
     shown = view or View()
-    folder = Path(root) / key_of(backbone, items, view=shown, seed=seed, number=number)
+    parts = key_parts(backbone, items, view=shown, seed=seed, number=number)
+    folder = Path(root) / _key(parts)
     found = _opened(folder)
     if found is not None:
         return found
@@ -206,6 +200,7 @@ def frozen_features(
                 "dtype": number,
                 "view": shown.to_json(),
                 "seconds": round(time.perf_counter() - started, 3),
+                "parts": parts,
             }
             text = json.dumps(record, indent=1) + "\n"
             (staging.folder / RECORD).write_text(text, encoding="utf-8")
@@ -236,20 +231,57 @@ def key_of(
     number: Number = "float32",
 ) -> str:
     """The name under which features are kept: sha256 (hex), see the module's text."""
+    return _key(key_parts(backbone, items, view=view, seed=seed, number=number))
+
+
+def key_parts(
+    backbone: Backbone,
+    items: Sequence[Item],
+    *,
+    view: View | None = None,
+    seed: int = 0,
+    number: Number = "float32",
+) -> dict[str, Any]:
+    """All that decides the features, by name, as JSON; same arguments as `key_of`."""
     shown = view or View()
-    rule = asdict(backbone.rule)
-    parts = {
+    return {
         "schema": SCHEMA,
         "architecture": backbone.architecture,
         "options": dict(backbone.options),
         "weights": backbone.weights_hash,
-        "rule": rule,
+        "rule": asdict(backbone.rule),
         "images": hashlib.sha256("\n".join(item.digest for item in items).encode()).hexdigest(),
         "view": shown.to_json(),
         "seed": seed if shown.number else None,
         "dtype": number,
         "versions": {name: metadata.version(name) for name in _PACKAGES},
     }
+
+
+def differing(parts: Mapping[str, Any], root: Path) -> tuple[str, ...]:
+    """In what the features kept in a folder differ from those that are wanted.
+
+    Args:
+        parts: of what is wanted, see `key_parts`.
+
+    Returns:
+        The names of the parts in which the most similar features of the same view differ;
+        none where they are there, or none of that view are.
+    """
+    wanted = json.loads(json.dumps(parts))
+    found: list[tuple[str, ...]] = []
+    for path in Path(root).glob(f"*/{RECORD}"):
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))["parts"]
+            alike = kept["view"]["number"] == wanted["view"]["number"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if alike:
+            found.append(tuple(name for name in wanted if kept.get(name) != wanted[name]))
+    return min(found, key=lambda names: (len(names), names), default=())
+
+
+def _key(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -282,7 +314,7 @@ def _write(
     shape: tuple[int, ...] | None = None
     # Written, not mapped: a mapped file on a full disk kills the process with SIGBUS.
     with path.open("wb") as stream:
-        for pixels in _batches(backbone.rule, items, view, seed):
+        for pixels in batches(backbone.rule, items, view, seed):
             rows = backbone.features(torch.from_numpy(pixels)).numpy().astype(number)
             if shape is None:
                 shape = rows.shape[1:]
@@ -297,67 +329,3 @@ def _write(
 def _write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)
-
-
-def _batches(
-    rule: Preprocessing, items: Sequence[Item], view: View, seed: int
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """uint8 `[n, height, width, 3]`; the next batch is decoded while one is in use."""
-
-    def decode(item: Item) -> npt.NDArray[np.uint8]:
-        photograph = open_rgb(item.path, rule.exif)
-        picture = resize(photograph, rule) if view.number else to_square(photograph, rule)
-        return np.asarray(picture, dtype=np.uint8)
-
-    augment = _augmentation(rule, view) if view.number else None
-    parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-
-        def send(part: Sequence[Item]) -> list[Future[npt.NDArray[np.uint8]]]:
-            return [pool.submit(decode, item) for item in part]
-
-        waiting = send(parts[0])
-        for place, part in enumerate(parts):
-            decoded = [each.result() for each in waiting]
-            if place + 1 < len(parts):
-                waiting = send(parts[place + 1])
-            if augment is not None:
-                pairs = zip(part, decoded, strict=True)
-                decoded = [augment(picture, _drawn(item, view, seed)) for item, picture in pairs]
-            yield np.stack(decoded)
-
-
-def _augmentation(
-    rule: Preprocessing, view: View
-) -> Callable[[npt.NDArray[np.uint8], int], npt.NDArray[np.uint8]]:
-    """From a whole photograph and a seed to the square that an augmented view shows."""
-    import torch
-
-    import_torchvision()
-    from torchvision.transforms import v2
-
-    size = (rule.height, rule.width)
-    steps: list[nn.Module] = [
-        v2.RandomResizedCrop(size, scale=view.crop_scale, antialias=True),
-        v2.RandomHorizontalFlip(),
-    ]
-    if view.vertical_flip:
-        steps.append(v2.RandomVerticalFlip())
-    if view.jitter > 0:
-        steps.append(v2.ColorJitter(view.jitter, view.jitter, view.jitter))
-    transform = v2.Compose(steps)
-
-    def augment(picture: npt.NDArray[np.uint8], drawn: int) -> npt.NDArray[np.uint8]:
-        # torchvision's transforms draw from the global generator, which stays untouched.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(drawn)
-            shown = transform(torch.from_numpy(picture.copy()).permute(2, 0, 1))
-        return np.asarray(shown.permute(1, 2, 0).numpy())
-
-    return augment
-
-
-def _drawn(item: Item, view: View, seed: int) -> int:
-    """63 bits from the image's content, the view and the seed: not from its place in a list."""
-    text = f"{seed} {view.number} {item.digest}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1

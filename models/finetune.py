@@ -12,14 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import load_checkpoint
 from models.contract import Contract, Label
 from models.data.folder import load_folder, refuse_duplicates, refuse_other_classes
 from models.data.labelled import LabelledSet
 from models.data.split import load_given_split, load_split
 from models.training.measuring import measure
 from models.training.naming import settle_labels
-from models.training.progress import bar
 from models.training.record import RunFolder, describe
 from models.training.settings import (
     FINE_TUNE,
@@ -139,46 +137,23 @@ def _fit(
     on_message: Say,
 ) -> dict[str, Any]:
     """Everything that needs torch; the history of the run."""
-    from models.training import adapting, fitting
-    from models.training.keeper import Keeper, Meter
-    from models.training.library import lightning
-    from models.training.loading import decoded
+    from models.training import adapting
+    from models.training.course import Course
     from models.training.start import starting_network
-    from models.training.task import ACCURACY, Task
 
     contract = Contract(
         labels, settings.preprocessing, name=settings.name or folder.path.resolve().name
     )
     notes: dict[str, Any] = {}
-    before = pictures = None
+    adaptation = None
     net = starting_network(settings, labels, on_message)
-    loaders = decoded(settings, folder, sets)
     if settings.quantization_aware:
         contract, notes = adapting.inherited(settings.weights, contract)
         pictures = adapting.calibration_pictures(sets[0], settings.preprocessing, folder.path)
-    steps = len(loaders[0]) * settings.recipe.epochs
-    stopping = lightning.pytorch.callbacks.EarlyStopping(
-        ACCURACY, mode="max", patience=settings.patience, check_on_train_epoch_end=False
-    )
-    task = Task(net, settings, steps, pictures)
-    if not settings.resume:
-        folder.begin(description)
-    if folder.last.exists():
-        on_message(f"resuming from {folder.last}")
-    if settings.quantization_aware:
-        before = adapting.judged(task, loaders[1])
-        on_message(adapting.in_words("before", before))
-    with bar(steps, settings.progress) as shown:
-        keeper = Keeper(folder, settings, contract, shown.above(on_message), notes)
-        if before is not None and not folder.last.exists():
-            keeper.begin_with(task, before["int8"]["accuracy"], before["int8"]["loss"])
-        trainer = fitting.trainer_of(settings, folder, [stopping, keeper, Meter(shown)])
-        with fitting.quiet():
-            fitting.run(trainer, task, loaders, folder, keeper)
-    history = {"epochs": keeper.epochs, "best": keeper.best}
-    if before is not None:
-        task.net.load_state_dict(dict(load_checkpoint(folder.checkpoint).state))
-        after = adapting.judged(task, loaders[1])
-        on_message(adapting.in_words("after", after, keeper.best))
-        history["quantization_aware"] = {"before": before, "after": after}
+        adaptation = adapting.Adaptation(pictures, on_message)
+    course = Course(settings, folder, net, contract, sets, on_message, adaptation, notes)
+    course.run(lambda: folder.begin(description))
+    history: dict[str, Any] = {"epochs": course.keeper.epochs, "best": course.keeper.best}
+    if adaptation is not None:
+        history["quantization_aware"] = adaptation.figures
     return history

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 VIEWS = 2  # of each training image, for a head: the plain one and one drawn
 RUN, HEAD = "run", "checkpoint.safetensors"
-_LARGE = 8192  # numbers an image from which features are stored as float16
 _BATCH, _SMALLEST_BATCH, _STEPS = 32, 8, 16  # few images: smaller batches, not fewer steps
 _HEAD_RATE = 5e-3  # on flowers, 3e-3 to 1e-2 do alike; 1e-3 is not through in two epochs
 # The peak rate from nothing where no batch norm holds the activations: SqueezeNet 1.1 at 96
@@ -190,11 +188,10 @@ def _all_features(
     wanted = [(photographs.validation.items, 0)]
     wanted += [(photographs.train.items, number) for number in range(VIEWS)]
     progress.start("features of the frozen backbone", sum(len(items) for items, _ in wanted))
-    number = _number_of(backbone)
     made = []
     for items, view in wanted:
         found = features.frozen_features(
-            backbone, items, root, view=features.View(view), seed=seed, number=number,
+            backbone, items, root, view=features.View(view), seed=seed, number=backbone.number,
             on_image=progress.advance,
         )  # fmt: skip
         made.append(found)
@@ -203,16 +200,6 @@ def _all_features(
                 progress.advance()
     progress.done("from the cache" if all(each.known for each in made) else "")
     return made
-
-
-def _number_of(backbone: features.Backbone) -> features.Number:
-    """float16 for large maps, which would fill the disk; float32 for vectors."""
-    import torch
-
-    rule = backbone.rule
-    grey = torch.full((1, rule.height, rule.width, 3), 128, dtype=torch.uint8)
-    count = math.prod(backbone.features(grey).shape[1:])
-    return "float16" if count > _LARGE else "float32"
 
 
 def _rate(settings: TrainSettings) -> float:

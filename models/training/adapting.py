@@ -13,6 +13,7 @@ from models.checkpoint import load_checkpoint
 from models.contract import Contract, Preprocessing
 from models.data.labelled import LabelledSet
 from models.images import content_hash
+from models.training.keeper import Keeper
 from models.training.library import torch
 from models.training.pictures import decode_squares
 from models.training.task import Task
@@ -48,6 +49,34 @@ def inherited(weights: str, contract: Contract) -> tuple[Contract, dict[str, Any
     threshold = load_checkpoint(path).contract.not_sure_threshold
     source = {"name": path.name, "sha256": content_hash(path)}
     return replace(contract, not_sure_threshold=threshold), {"quantization_aware": {"from": source}}
+
+
+class Adaptation:
+    """Of a run that goes on with int8's rounding: its figures before and after.
+
+    Args:
+        pictures: that the ranges come from, see `calibration_pictures`.
+    """
+
+    def __init__(self, pictures: Tensor, on_message: Callable[[str], None]) -> None:
+        self.pictures = pictures
+        self.figures: dict[str, dict[str, dict[str, float]]] = {}
+        self._say = on_message
+
+    def before(
+        self, task: Task, batches: Iterable[tuple[Tensor, Tensor]], keeper: Keeper, anew: bool
+    ) -> None:
+        """Judge what the run begins with; where it begins `anew`, that is the best so far."""
+        found = self.figures["before"] = judged(task, batches)
+        self._say(in_words("before", found))
+        if anew:
+            keeper.begin_with(task, found["int8"]["accuracy"], found["int8"]["loss"])
+
+    def after(self, task: Task, batches: Iterable[tuple[Tensor, Tensor]], keeper: Keeper) -> None:
+        """Judge the weights that were kept."""
+        task.net.load_state_dict(dict(load_checkpoint(keeper.folder.checkpoint).state))
+        found = self.figures["after"] = judged(task, batches)
+        self._say(in_words("after", found, keeper.best))
 
 
 def judged(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, dict[str, float]]:

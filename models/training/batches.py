@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from models.data.labelled import LabelledSet
 from models.training.library import torch
 from models.training.pictures import Pictures
 from models.training.settings import TrainSettings
@@ -49,13 +50,13 @@ class EpochSampler(Sampler[Place]):
             yield self.epoch, index
 
 
-class Augmented(Dataset[tuple[Tensor, int]]):
+class Augmented(Dataset[tuple[Tensor, int | Tensor]]):
     """Training pictures, uint8 `[3, size, size]`, and their classes."""
 
     def __init__(
         self,
         pictures: Pictures,
-        targets: Sequence[int],
+        targets: Sequence[int] | Tensor,
         augment: Callable[[Tensor], Tensor],
         seed: int,
     ) -> None:
@@ -67,7 +68,7 @@ class Augmented(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._targets)
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, int]:
+    def __getitem__(self, place: Place) -> tuple[Tensor, int | Tensor]:
         epoch, index = place
         # torchvision's transforms draw from the global generator. Each training step
         # seeds it anew before the network draws from it.
@@ -76,18 +77,33 @@ class Augmented(Dataset[tuple[Tensor, int]]):
         return self._augment(picture), self._targets[index]
 
 
-class Plain(Dataset[tuple[Tensor, int]]):
+class Plain(Dataset[tuple[Tensor, int | Tensor]]):
     """Validation pictures as the model takes them, uint8 `[3, height, width]`."""
 
-    def __init__(self, pictures: Pictures, targets: Sequence[int]) -> None:
+    def __init__(self, pictures: Pictures, targets: Sequence[int] | Tensor) -> None:
         self._pictures = pictures
         self._targets = tuple(targets)
 
     def __len__(self) -> int:
         return len(self._targets)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         return torch.from_numpy(self._pictures[index]).permute(2, 0, 1), self._targets[index]
+
+
+def targets_of(part: LabelledSet) -> Tensor:
+    """What the answers are compared with.
+
+    Returns:
+        int64 `[images]`, the class of each; of a multi-label set float32
+        `[images, classes]`, 1 for each class that an image has.
+    """
+    if not part.multi_label:
+        return torch.tensor([item.class_index for item in part.items])
+    targets = torch.zeros(len(part.items), len(part.classes))
+    for row, item in enumerate(part.items):
+        targets[row, list(item.labels)] = 1.0
+    return targets
 
 
 def augmentation(settings: TrainSettings) -> Callable[[Tensor], Tensor]:
@@ -107,8 +123,8 @@ def augmentation(settings: TrainSettings) -> Callable[[Tensor], Tensor]:
 
 
 def training_loader(
-    pictures: Pictures, targets: Sequence[int], settings: TrainSettings
-) -> DataLoader[tuple[Tensor, int]]:
+    pictures: Pictures, targets: Sequence[int] | Tensor, settings: TrainSettings
+) -> DataLoader[tuple[Tensor, int | Tensor]]:
     """Batches of uint8 `[n, 3, size, size]`; the incomplete last batch is left out."""
     return DataLoader(
         Augmented(pictures, targets, augmentation(settings), settings.seed),
@@ -122,8 +138,8 @@ def training_loader(
 
 
 def validation_loader(
-    pictures: Pictures, targets: Sequence[int], batch_size: int
-) -> DataLoader[tuple[Tensor, int]]:
+    pictures: Pictures, targets: Sequence[int] | Tensor, batch_size: int
+) -> DataLoader[tuple[Tensor, int | Tensor]]:
     """Batches of uint8 `[n, 3, height, width]` in order, all of them."""
     return DataLoader(
         Plain(pictures, targets),

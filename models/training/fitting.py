@@ -9,7 +9,10 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from models.training.keeper import Keeper
 from models.training.library import lightning, torch
@@ -22,14 +25,28 @@ from models.training.settings import (
 from models.training.task import Task
 
 
+def device_of(settings: TrainSettings) -> str:
+    """'cpu', 'cuda' or 'mps'."""
+    if settings.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return settings.device
+
+
+@contextlib.contextmanager
+def on_device(net: nn.Module, settings: TrainSettings) -> Iterator[None]:
+    """The network where it will be trained, and afterwards on the CPU."""
+    net.to(device_of(settings))
+    try:
+        yield
+    finally:
+        net.to("cpu")
+
+
 def trainer_of(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -> Any:
     """Lightning's trainer for the epochs of `settings.recipe`."""
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     return lightning.Trainer(
         max_epochs=settings.recipe.epochs,
-        accelerator=device,
+        accelerator=device_of(settings),
         devices=1,
         callbacks=callbacks,
         logger=False,
@@ -43,51 +60,65 @@ def trainer_of(settings: TrainSettings, folder: RunFolder, callbacks: list[Any])
 
 
 def run(
-    trainer: Any, task: Task, loaders: tuple[Any, Any], folder: RunFolder, keeper: Keeper
+    trainer: Any, task: Task, loaders: tuple[Any, Any], keeper: Keeper, last: Path | None
 ) -> None:
-    """Train, from `last.ckpt` where it is there.
+    """Train.
+
+    Args:
+        last: what `Keeper` left of the same epochs, to go on from.
 
     Raises:
         TrainingInterruptedError: Ctrl-C.
         TrainingError: it diverged, or the disk is full.
     """
-    last = folder.last if folder.last.exists() else None
     handler = _interrupt_handler()
     try:
-        trainer.fit(task, *loaders, ckpt_path=last, weights_only=True)
+        with disk_errors_in_words(keeper.folder):
+            trainer.fit(task, *loaders, ckpt_path=last, weights_only=True)
     except SystemExit as error:  # Lightning's answer to Ctrl-C
-        raise _interrupted(folder, keeper, trainer) from error
+        raise _interrupted(keeper) from error
     except ArithmeticError as error:
         raise TrainingError(
-            f"The training diverged in epoch {trainer.current_epoch + 1}.",
+            f"The training diverged in epoch {len(keeper.epochs) + 1}.",
             str(error),
             "begin anew with a lower --learning-rate",
         ) from error
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
+    if trainer.state.status == "interrupted":
+        raise _interrupted(keeper)
+
+
+@contextlib.contextmanager
+def disk_errors_in_words(folder: RunFolder) -> Iterator[None]:
+    """A full disk is no fault of the program.
+
+    Raises:
+        TrainingError: there is no room left.
+    """
+    try:
+        yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise TrainingError(
             f"{folder.path} cannot be written.",
             error.strerror or str(error),
             "free some space and go on with the same command and --resume",
         ) from error
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
-    if trainer.state.status == "interrupted":
-        raise _interrupted(folder, keeper, trainer)
 
 
-def _interrupted(folder: RunFolder, keeper: Keeper, trainer: Any) -> TrainingInterruptedError:
+def _interrupted(keeper: Keeper) -> TrainingInterruptedError:
     done = len(keeper.epochs)
     kept = (
-        f"the best weights so far are {folder.checkpoint} "
+        f"the best weights so far are {keeper.folder.checkpoint} "
         f"(validation accuracy {keeper.best['validation_accuracy']:.2%})"
         if keeper.best is not None
         else "no epoch was finished, so there are no weights yet"
     )
     return TrainingInterruptedError(
-        f"The training was interrupted after {done} of {trainer.max_epochs} epochs.",
+        f"The training was interrupted after {done} of {keeper.total} epochs.",
         kept,
         "go on with the same command and --resume",
     )

@@ -12,6 +12,7 @@ from models.training.library import lightning
 from models.training.progress import Bar
 from models.training.record import RunFolder
 from models.training.settings import TrainSettings
+from models.training.stages import Stage
 from models.training.task import ACCURACY, Task
 
 
@@ -22,6 +23,8 @@ class Keeper(lightning.Callback):
     validation loss.
 
     Args:
+        settings: of the run.
+        total: epochs of all stages together.
         notes: for the checkpoint, on how it was trained.
     """
 
@@ -31,50 +34,70 @@ class Keeper(lightning.Callback):
         settings: TrainSettings,
         contract: Contract,
         on_message: Callable[[str], None],
+        total: int,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.total = total
         self._settings = settings
         self._contract = contract
-        self._say = on_message
+        self.say = on_message
         self._notes = dict(notes or {})
         self._started = 0.0
         self.epochs: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
+        self.stage = 0
+        self.stage_name = ""
+        self.complete = False
+
+    def enter(self, stage: Stage) -> None:
+        """The epochs that follow are of this stage."""
+        self.stage, self.stage_name, self.complete = stage.number, stage.name, False
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "best": self.best}
+        return {
+            "epochs": self.epochs,
+            "best": self.best,
+            "stage": self.stage,
+            "complete": self.complete,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs, self.best = list(state_dict["epochs"]), state_dict["best"]
+        self.stage = int(state_dict.get("stage", 0))
+        self.complete = bool(state_dict.get("complete", False))
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Task) -> None:
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Task) -> None:
         metrics = trainer.callback_metrics
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "training_loss": round(pl_module.training_loss(), 5),
-            "validation_loss": round(float(metrics["validation_loss"]), 5),
+        row: dict[str, Any] = {
+            "epoch": len(self.epochs) + 1,
+            **({"stage": self.stage_name} if self.stage_name else {}),
+            "training_loss": round(pl_module.training_loss(), 7),
+            "validation_loss": round(float(metrics["validation_loss"]), 7),
             "validation_accuracy": round(float(metrics[ACCURACY]), 5),
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.perf_counter() - self._started, 2),
         }
         self.epochs.append(row)
+        last = (trainer.max_epochs or 0) - 1
+        self.complete = bool(trainer.should_stop) or trainer.current_epoch >= last
         better = self.best is None or _rank(row) > _rank(self.best)
         if better:
             self._keep(row, pl_module)
-        self._folder.write_history(self.epochs, best=self.best, finished=False)
-        partial = self._folder.last.with_name(self._folder.last.name + ".partial")
+        self.folder.write_history(self.epochs, best=self.best, finished=False)
+        partial = self.folder.last.with_name(self.folder.last.name + ".partial")
         trainer.save_checkpoint(partial)
-        partial.replace(self._folder.last)
-        self._say(
-            f"epoch {row['epoch']}/{self._settings.recipe.epochs}: "
-            f"loss {row['training_loss']:.3f}, "
+        partial.replace(self.folder.last)
+        self.say(
+            f"epoch {row['epoch']}/{self.total}"
+            + (f", {self.stage_name}" if self.stage_name else "")
+            + f": loss {row['training_loss']:.3f}, "
             f"validation accuracy {row['validation_accuracy']:.2%}"
             + (" (best)" if better else "")
-            + f", {row['seconds']:.0f} s"
+            + f", {row['seconds']:.{0 if row['seconds'] >= 1 else 2}f} s"
         )
 
     def begin_with(self, task: Task, accuracy: float, loss: float) -> None:
@@ -87,23 +110,24 @@ class Keeper(lightning.Callback):
         checkpoint = Checkpoint(
             self._settings.architecture,
             self._settings.options,
-            task.net.state_dict(),
+            task.kept_state(),
             self._contract,
             self._notes,
         )
-        save_checkpoint(checkpoint, self._folder.checkpoint)
+        save_checkpoint(checkpoint, self.folder.checkpoint)
 
 
 class Meter(lightning.Callback):
     """Moves the progress bar."""
 
-    def __init__(self, shown: Bar) -> None:
+    def __init__(self, shown: Bar, keeper: Keeper) -> None:
         self._bar = shown
+        self._keeper = keeper
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Task, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        epoch = f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        epoch = f"Epoch {len(self._keeper.epochs) + 1}/{self._keeper.total}"
         text = f"{epoch}, loss {pl_module.training_loss():.3f}"
         self._bar.advance(text, trainer.global_step)
 

@@ -4,6 +4,7 @@
       run.json                what was asked, and a hash over the images
       checkpoint.safetensors  the best epoch's weights, ready to export
       last.ckpt               everything that --resume needs
+      stage-N.safetensors     the weights that stage N begins with, until it is finished
       history.json metrics.csv   one row an epoch
 
 Each file is written beside and renamed, so none is ever half there.
@@ -25,6 +26,7 @@ from models.data.labelled import LabelledSet
 from models.training.settings import TrainingError, TrainSettings
 
 CHECKPOINT = "checkpoint.safetensors"
+_STARTS = "stage-*.safetensors"
 _NO_MATTER = {  # changes no result, so a resumed run may differ in it; techniques stand below
     "out", "data", "validation", "test", "weights", "labels", "workers", "memory_limit",
     "resume", "force", "device", "progress", "techniques",
@@ -60,7 +62,11 @@ class RunFolder:
     def held(self) -> list[Path]:
         """Those of a run's files that are there."""
         files = (self.description, self.checkpoint, self.last, self.history, self.metrics)
-        return [path for path in files if path.exists()]
+        return [path for path in files if path.exists()] + sorted(self.path.glob(_STARTS))
+
+    def start_of(self, stage: int) -> Path:
+        """The weights that a later stage begins with, while it is not finished."""
+        return self.path / _STARTS.replace("*", str(stage))
 
     def check(self, resume: bool, force: bool) -> None:
         """Refuse to touch another run, before anything is done.

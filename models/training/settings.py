@@ -13,11 +13,12 @@ from models.checkpoint import default_resize
 from models.contract import Label, Preprocessing
 from models.errors import UserError
 from models.training.ranges import TrainingError, number, whole
-from models.training.techniques import Techniques, check_techniques
+from models.training.techniques import Stages, Techniques, check_techniques
 
 __all__ = [
     "FINE_TUNE",
     "FROM_SCRATCH",
+    "FROZEN",
     "NO_WEIGHTS",
     "PUBLISHED_WEIGHTS",
     "QUANTIZATION_AWARE",
@@ -41,7 +42,7 @@ class TrainingInterruptedError(UserError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The figures that differ between training from nothing, fine-tuning and adapting to int8.
+    """The figures that differ between training from nothing, fine-tuning and the like.
 
     Attributes:
         epochs: passes over the training images.
@@ -60,6 +61,7 @@ class Recipe:
 
 FINE_TUNE = Recipe(epochs=8, learning_rate=1.5e-4, head_factor=10.0, size_factor=0.72)
 FROM_SCRATCH = Recipe(epochs=30, learning_rate=4e-3, head_factor=1.0, size_factor=0.86)
+FROZEN = Recipe(epochs=20, learning_rate=5e-3, head_factor=1.0, size_factor=0.72)
 QUANTIZATION_AWARE = Recipe(epochs=3, learning_rate=3e-5, head_factor=1.0, size_factor=0.72)
 
 
@@ -136,6 +138,8 @@ class TrainSettings:
     def recipe(self) -> Recipe:
         """The recipe with this run's own figures put in."""
         base = FROM_SCRATCH if self.weights == NO_WEIGHTS else FINE_TUNE
+        if self.techniques.stages.freeze_backbone:
+            base = FROZEN
         if self.quantization_aware:
             base = QUANTIZATION_AWARE
         return replace(
@@ -198,6 +202,7 @@ def check(settings: TrainSettings) -> None:
     number("crop_scale[0]", low, 0.01, 1.0)
     number("crop_scale[1]", high, low, 1.0)
     check_techniques(settings.techniques)
+    _check_stages(settings)
     if settings.resume and settings.force:
         raise TrainingError(
             "--resume and --force exclude each other.",
@@ -218,6 +223,47 @@ def check(settings: TrainSettings) -> None:
             f"The weights file {settings.weights} does not exist.",
             "--weights is a file, 'imagenet' or 'none'",
             "check the path",
+        )
+
+
+def _check_stages(settings: TrainSettings) -> None:
+    """Refuse stages that contradict each other or the rest.
+
+    Raises:
+        TrainingError: what is only for a frozen backbone without one, a frozen backbone of
+            weights that nobody trained, or of a network that is trained as int8.
+    """
+    stages, usual, mixing = settings.techniques.stages, Stages(), settings.techniques.mixing
+    if not stages.freeze_backbone:
+        names = {"unfreeze_blocks": "--unfreeze-from", "views": "--views"}
+        given = [flag for name, flag in names.items()
+                 if getattr(stages, name) != getattr(usual, name)]  # fmt: skip
+        if given:
+            raise TrainingError(
+                f"{' and '.join(given)} without --freeze backbone.",
+                "nothing is frozen: all layers learn from the first epoch on",
+                "add --freeze backbone, or leave it away",
+            )
+        return
+    if settings.quantization_aware:
+        raise TrainingError(
+            "--quantization-aware and --freeze backbone exclude each other.",
+            "all layers have to adapt to int8's rounding",
+            "train with --freeze backbone first, then go on from that run with "
+            "--quantization-aware",
+        )
+    if settings.weights == NO_WEIGHTS:
+        raise TrainingError(
+            "--freeze backbone with --weights none.",
+            "layers that nobody has trained would be kept as they are",
+            "give --weights imagenet or a file, or leave --freeze away",
+        )
+    mixed = [f"--{name}" for name in ("mixup", "cutmix", "randaugment") if getattr(mixing, name)]
+    if mixed and not stages.unfreeze_blocks:
+        raise TrainingError(
+            f"{' and '.join(mixed)} with --freeze backbone.",
+            "pictures are shown to a frozen backbone once, so there is nothing to mix anew",
+            "leave it away and ask for more --views, or let layers learn too (--unfreeze-from)",
         )
 
 

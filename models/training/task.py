@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -109,6 +110,10 @@ class Task(lightning.LightningModule):
         for each in auxiliary:
             loss = loss + self._entry.auxiliary_weight * self._loss(each, targets)
         return loss
+
+    def kept_state(self) -> Mapping[str, Tensor]:
+        """What a checkpoint keeps: the network's state_dict as it was last judged."""
+        return dict(self.net.state_dict())
 
     def training_loss(self) -> float:
         """Mean over the epoch so far."""

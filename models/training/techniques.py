@@ -77,13 +77,17 @@ class Stages:
         views: augmented views of each image whose features are kept; 0: the plain one only.
         rate_decay: each block learns so many times as fast as the one behind it
             (discriminative rates: Howard and Ruder 2018, arXiv:1801.06146, section 3.1).
-        cache: folder of features; None for one beside the run.
+        stage_epochs: of each stage that unfreezes a block; the run's epochs are the head's.
+        stage_rate: peak learning rate of the head in those stages.
+        cache: folder of features; None for `.features` beside the run's folder.
     """
 
     freeze_backbone: bool = False
     unfreeze_blocks: int = 0
     views: int = 0
     rate_decay: float = 0.5
+    stage_epochs: int = 2
+    stage_rate: float = 1e-3
     cache: str | None = None
 
 
@@ -159,6 +163,8 @@ def check_techniques(techniques: Techniques) -> None:
     whole("unfreeze_blocks", stages.unfreeze_blocks, 0, 10_000)
     whole("views", stages.views, 0, 1000)
     number("rate_decay", stages.rate_decay, 0.001, 1.0)
+    whole("stage_epochs", stages.stage_epochs, 1, 100_000)
+    number("stage_rate", stages.stage_rate, 1e-8, 10.0)
     one_of("optimizer", descent.optimizer, get_args(OptimizerName))
     one_of("schedule", descent.schedule, get_args(ScheduleName))
     one_of("precision", descent.precision, get_args(Precision))

@@ -83,12 +83,12 @@ def test_the_record_says_what_is_not_as_usual() -> None:
     assert usual["label_smoothing"] == 0.1
     assert not [name for name in usual if "." in name or name == "techniques"]
     own = Techniques(
-        LossChoice("ldam", label_smoothing=0.0), stages=Stages(True, cache="elsewhere")
+        LossChoice("ldam", label_smoothing=0.0), stages=Stages(rate_decay=0.25, cache="elsewhere")
     )
     asked = describe(dataclasses.replace(SETTINGS, techniques=own), LABELS, *both)["settings"]
     added = {name: value for name, value in asked.items() if usual.get(name) != value}
     assert added == {
-        "loss.name": "ldam", "label_smoothing": 0.0, "stages.freeze_backbone": True,
+        "loss.name": "ldam", "label_smoothing": 0.0, "stages.rate_decay": 0.25,
     }  # fmt: skip
 
 
