@@ -8,15 +8,14 @@ folder is read, so that copies of one photograph can be told by their content.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.data.labelled import DataError, Item, LabelledSet
+from models.data.words import listed, refuse_odd_names, short
 from models.images import SUFFIXES, ImageError, content_hash, list_images, open_rgb
-
-_SHOWN = 10  # how many files an error names before it counts the rest
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,23 @@ class BrokenImage:
     reason: str
 
 
-def load_folder(path: Path) -> LabelledSet:
+def load_folder(path: Path, strict: bool = True) -> LabelledSet:
     """Read a folder that holds one folder of JPEG, PNG or WebP images a class.
 
     Nothing is decoded here; `check_images` does that.
 
+    Args:
+        strict: refuse an image that lies in two classes; without, both stay, for a report.
+
     Raises:
         ImageError: the folder is missing, holds no image, mixes loose images with
             class folders, or has a class folder without images.
-        DataError: the images lie loose, there is one class only, or the same image
-            lies in two classes.
+        DataError: the images lie loose, there is one class only, the same image lies in
+            two classes, or a name is not UTF-8.
     """
     path = Path(path)
     files = list_images(path)
+    refuse_odd_names(file.path for file in files)
     if files[0].label is None:
         raise DataError(
             f"{path} holds loose images.",
@@ -55,8 +58,7 @@ def load_folder(path: Path) -> LabelledSet:
             "or point at the folder above",
         )
     index = {name: position for position, name in enumerate(classes)}
-    with ThreadPoolExecutor(_workers()) as pool:
-        digests = list(pool.map(content_hash, [file.path for file in files]))
+    digests = hash_all([file.path for file in files])
     items = sorted(
         (
             Item(file.path, (index[file.label or ""],), digest)
@@ -65,8 +67,15 @@ def load_folder(path: Path) -> LabelledSet:
         key=lambda item: (item.labels, item.path.name),
     )
     found = LabelledSet(path, classes, tuple(items), _not_images(path, classes))
-    _refuse_contradictions(found)
+    if strict:
+        refuse_contradictions(found)
     return found
+
+
+def hash_all(paths: Sequence[Path]) -> list[str]:
+    """The sha256 (hex) of each file's bytes, in order."""
+    with ThreadPoolExecutor(workers()) as pool:
+        return list(pool.map(content_hash, paths))
 
 
 def check_images(
@@ -84,7 +93,7 @@ def check_images(
         The broken images in the order of `items`.
     """
     broken = []
-    with ThreadPoolExecutor(_workers()) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         for problem in pool.map(_decode, items):
             if problem is not None:
                 broken.append(problem)
@@ -104,7 +113,7 @@ def refuse_broken(items: Iterable[Item], on_image: Callable[[], None] | None = N
         count = f"{len(broken)} images" if len(broken) > 1 else "One image"
         raise DataError(
             f"{count} cannot be decoded:\n"
-            + _listed([f"  {image.path}: {image.reason}" for image in broken]),
+            + listed([f"  {image.path}: {image.reason}" for image in broken]),
             "they would stop the training in the middle",
             "remove them or copy them again from where they came",
         )
@@ -128,7 +137,7 @@ def refuse_duplicates(*sets: LabelledSet) -> None:
                 pairs.append(f"  {first} = {item.path}")
     if pairs:
         raise DataError(
-            f"{len(pairs)} image(s) lie in more than one set:\n" + _listed(pairs),
+            f"{len(pairs)} image(s) lie in more than one set:\n" + listed(pairs),
             "a model that has seen an image in training is not tested by it",
             "remove one file of each pair",
         )
@@ -144,7 +153,7 @@ def refuse_other_classes(train: LabelledSet, other: LabelledSet) -> None:
         return
     here, there = set(train.classes), set(other.classes)
     lines = [
-        f"  only in {folder_set.root}: {_short(sorted(names))}"
+        f"  only in {folder_set.root}: {short(sorted(names))}"
         for folder_set, names in ((train, here - there), (other, there - here))
         if names
     ]
@@ -155,7 +164,12 @@ def refuse_other_classes(train: LabelledSet, other: LabelledSet) -> None:
     )
 
 
-def _refuse_contradictions(folder_set: LabelledSet) -> None:
+def refuse_contradictions(folder_set: LabelledSet) -> None:
+    """Refuse an image that is there with two answers.
+
+    Raises:
+        DataError: files of the same content have different classes; both are named.
+    """
     seen: dict[str, Item] = {}
     pairs = []
     for item in folder_set.items:
@@ -164,7 +178,7 @@ def _refuse_contradictions(folder_set: LabelledSet) -> None:
             pairs.append(f"  {first.path} = {item.path}")
     if pairs:
         raise DataError(
-            f"{len(pairs)} image(s) lie in two classes:\n" + _listed(pairs),
+            f"{len(pairs)} image(s) lie in two classes:\n" + listed(pairs),
             "one image cannot have two answers",
             "remove each from the class it does not belong to",
         )
@@ -188,15 +202,5 @@ def _not_images(root: Path, classes: tuple[str, ...]) -> tuple[Path, ...]:
     )
 
 
-def _listed(lines: list[str]) -> str:
-    rest = len(lines) - _SHOWN
-    return "\n".join(lines[:_SHOWN] + ([f"  and {rest} more"] if rest > 0 else []))
-
-
-def _short(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _workers() -> int:
+def workers() -> int:
     return min(8, os.cpu_count() or 1)

@@ -51,6 +51,7 @@ class LabelledSet:
         items: the images; of a class folder sorted by class and then by path.
         skipped: files that lie among the images and are none of a known kind.
         multi_label: whether an image may have several classes, or none.
+        notes: what a person should know about how it was read, one sentence each.
     """
 
     root: Path
@@ -58,6 +59,7 @@ class LabelledSet:
     items: tuple[Item, ...]
     skipped: tuple[Path, ...] = ()
     multi_label: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
