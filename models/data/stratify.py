@@ -140,8 +140,8 @@ def iteratively(units: Sequence[Unit], classes: int, fractions: tuple[float, flo
 
     present = counts[:, :classes] > 0
     held = present.sum(0)
-    for place in np.flatnonzero(present[:, held == 1].any(1)):
-        give(int(place), TRAIN)
+    for place in np.flatnonzero(present[:, held == 1].any(1)).tolist():
+        give(place, TRAIN)
     open_sides = [side for side in (TRAIN, VALIDATION, TEST) if shares[side] > 0]
     while (sides < 0).any():
         left = (counts * (sides < 0)[:, None]).sum(0)
