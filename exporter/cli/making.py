@@ -15,7 +15,6 @@ from exporter.cli.options import (
     Images,
     Options,
     Quantizer,
-    Seed,
     Threads,
     network_options,
     words,
@@ -139,60 +138,6 @@ def export(
         summary.show_plan(request)
         return
     raise typer.Exit(summary.run_and_show(request))
-
-
-@app.command()
-def train(
-    out: Annotated[Path, typer.Option("--out", help="The folder of the run: runs/NAME.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Photographs, one folder a class.")
-    ] = None,
-    synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Train on the built-in drawn snakes.")
-    ] = False,
-    validation: Annotated[
-        Path | None, typer.Option("--validation", help="Validation images; else a split of --data.")
-    ] = None,
-    test: Annotated[
-        Path | None, typer.Option("--test", help="Images to measure the result on.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="JSON with attributes; names as the folders.")
-    ] = None,
-    arch: Annotated[str, typer.Option("--arch")] = "mobilenet_v2",
-    weights: Annotated[
-        str,
-        typer.Option("--weights", help="FILE, a run's folder, 'imagenet' (downloads) or 'none'."),
-    ] = "none",
-    width: Annotated[float | None, typer.Option("--width", help="Width multiplier.")] = None,
-    input_size: Annotated[int | None, typer.Option("--input-size", help="In pixels.")] = None,
-    option: Options = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=2)] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")
-    ] = None,
-    quantization_aware: Annotated[
-        bool,
-        typer.Option(
-            "--quantization-aware", help="Go on from trained --weights with int8's rounding."
-        ),
-    ] = False,
-    seed: Seed = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run at --out stopped.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False,
-) -> None:
-    """Fine-tune a classifier on a folder of photographs, one folder a class."""
-    from exporter.pipeline import training
-
-    training.train(
-        out=out, data=data, synthetic=synthetic, validation=validation, test=test, labels=labels,
-        arch=arch, weights=weights, options=network_options(option, width, input_size),
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-        resume=resume, force=force, quantization_aware=quantization_aware,
-    )  # fmt: skip
 
 
 @app.command()

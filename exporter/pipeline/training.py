@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,32 +17,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from exporter import bundle
 from exporter.pipeline.request import RequestError
 from models.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from models.finetune import TrainSettings
+from models.training.settings import TrainSettings, check
 
 DATA = "data"
 
 
-def train(
-    *,
-    out: Path,
-    data: Path | None,
-    synthetic: bool,
-    validation: Path | None,
-    test: Path | None,
-    labels: Path | None,
-    arch: str,
-    weights: str,
-    options: Mapping[str, int | float],
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    seed: int,
-    resume: bool,
-    force: bool,
-    quantization_aware: bool = False,
-) -> Path:
+@dataclass(frozen=True)
+class TrainRequest:
+    """Everything that `exporter train` was asked.
+
+    Attributes:
+        settings: with all that was given put in; `weights` may be a run's folder.
+        synthetic: train on drawn snakes instead of photographs.
+        given: names of those settings that somebody gave: a recipe does not touch them.
+    """
+
+    settings: TrainSettings
+    synthetic: bool = False
+    given: frozenset[str] = frozenset()
+
+
+def train(request: TrainRequest) -> Path:
     """Train and say what to do next; the checkpoint's path.
 
     Raises:
@@ -51,34 +46,25 @@ def train(
         UserError: settings or data that cannot be used; see `models.finetune.train`.
         MissingExtraError: lightning or torch is not installed.
     """
-    _refuse_combinations(data, synthetic, validation, labels)
+    settings = request.settings
+    _refuse_combinations(settings, request.synthetic)
     with _os_errors_in_words():
-        _refuse_place(out)
+        _refuse_place(settings.out)
         _require_packages()
-        from models import finetune
         from models.training.start import continued, weights_file
 
-        settings = finetune.TrainSettings(
-            out=out, data=data, validation=validation, test=test, labels=labels,
-            architecture=arch, weights=weights_file(weights),
-            options=options,
-            epochs=epochs, learning_rate=learning_rate, seed=seed, resume=resume, force=force,
-            quantization_aware=quantization_aware,
-        )  # fmt: skip
-        if quantization_aware:
+        settings = replace(settings, weights=weights_file(settings.weights))
+        if settings.quantization_aware:
             settings = continued(settings)
-        if synthetic:
-            settings = _with_recipe(settings)
-        if batch_size is not None:
-            settings = replace(settings, batch_size=batch_size)
-        return _run(settings, synthetic, Console())
+        if request.synthetic:
+            settings = _with_recipe(settings, request.given)
+        return _run(settings, request.synthetic, Console())
 
 
 def _run(settings: TrainSettings, draw: bool, console: Console) -> Path:
     """Draw where asked, train, and say what is next; what cannot work is refused first."""
     from models import finetune
     from models.training.record import RunFolder
-    from models.training.settings import check
 
     check(settings)
     RunFolder(settings.out).check(settings.resume, settings.force)
@@ -91,22 +77,20 @@ def _run(settings: TrainSettings, draw: bool, console: Console) -> Path:
     return checkpoint
 
 
-def _refuse_combinations(
-    data: Path | None, synthetic: bool, validation: Path | None, labels: Path | None
-) -> None:
-    if synthetic and data is not None:
+def _refuse_combinations(settings: TrainSettings, synthetic: bool) -> None:
+    if synthetic and settings.data is not None:
         raise RequestError(
             "--data and --synthetic exclude each other.",
             "a run trains on one set",
             "leave --synthetic away to train on your photographs",
         )
-    if not synthetic and data is None:
+    if not synthetic and settings.data is None:
         raise RequestError(
             "Say what to train on.",
             "give either --data DIR or --synthetic",
             "--synthetic draws a small set of imaginary snakes",
         )
-    flags = {"--validation": validation, "--labels": labels}
+    flags = {"--validation": settings.validation, "--labels": settings.labels}
     given = [flag for flag, value in flags.items() if value is not None]
     if synthetic and given:
         raise RequestError(
@@ -164,8 +148,8 @@ def _say_what_next(checkpoint: Path, settings: TrainSettings, console: Console) 
     )
 
 
-def _with_recipe(settings: TrainSettings) -> TrainSettings:
-    """The drawn set's folders, labels and recipe, where no flag says else."""
+def _with_recipe(settings: TrainSettings, given: frozenset[str]) -> TrainSettings:
+    """The drawn set's folders, labels and recipe, where nobody gave anything else."""
     from models.data import synthetic
     from models.recipes import SYNTHETIC
 
@@ -173,22 +157,24 @@ def _with_recipe(settings: TrainSettings) -> TrainSettings:
     options = _recipe_options(settings)
     own_size = options["input_size"] == SYNTHETIC.options["input_size"]
     own_size &= aware or "input_size" not in settings.options
-    rate = settings.learning_rate
+    recipe: dict[str, Any] = {
+        "epochs": settings.epochs if aware else SYNTHETIC.epochs,
+        "learning_rate": settings.learning_rate if aware else SYNTHETIC.learning_rate,
+        "train_size": SYNTHETIC.train_size if own_size else settings.train_size,
+        "crop_scale": SYNTHETIC.crop_scale,
+        "jitter": SYNTHETIC.jitter,
+        "vertical_flip": SYNTHETIC.vertical_flip,
+        "patience": SYNTHETIC.epochs,
+        "batch_size": SYNTHETIC.batch_size,
+    }
     return replace(
         settings,
         data=settings.out / DATA / "train",
         validation=settings.out / DATA / "validation",
         labels=synthetic.LABELS,
         options=options,
-        epochs=SYNTHETIC.epochs if settings.epochs is None and not aware else settings.epochs,
-        learning_rate=SYNTHETIC.learning_rate if rate is None and not aware else rate,
-        train_size=SYNTHETIC.train_size if own_size else settings.train_size,
-        crop_scale=SYNTHETIC.crop_scale,
-        jitter=SYNTHETIC.jitter,
-        vertical_flip=SYNTHETIC.vertical_flip,
-        patience=SYNTHETIC.epochs,
-        batch_size=SYNTHETIC.batch_size,
         name="drawn-snakes",
+        **{name: value for name, value in recipe.items() if name not in given},
     )
 
 

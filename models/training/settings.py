@@ -235,7 +235,13 @@ def _check_stages(settings: TrainSettings) -> None:
     """
     stages, usual, mixing = settings.techniques.stages, Stages(), settings.techniques.mixing
     if not stages.freeze_backbone:
-        names = {"unfreeze_blocks": "--unfreeze-from", "views": "--views"}
+        names = {
+            "unfreeze_blocks": "--unfreeze-from",
+            "views": "--views",
+            "rate_decay": "--rate-decay",
+            "stage_epochs": "--stage-epochs",
+            "stage_rate": "--stage-rate",
+        }
         given = [flag for name, flag in names.items()
                  if getattr(stages, name) != getattr(usual, name)]  # fmt: skip
         if given:

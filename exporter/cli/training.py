@@ -1,0 +1,320 @@
+"""`exporter train`: its flags, group by group, and how they become settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from exporter.cli.grouped import given, grouped
+from exporter.cli.options import network_options
+from exporter.cli.roof import app
+
+if TYPE_CHECKING:
+    from models.training.techniques import Techniques
+
+_data = partial(typer.Option, rich_help_panel="Data")
+_network = partial(typer.Option, rich_help_panel="Network")
+_layers = partial(typer.Option, rich_help_panel="Which layers learn")
+_loss = partial(typer.Option, rich_help_panel="Loss")
+_pictures = partial(typer.Option, rich_help_panel="What is done to pictures")
+_descent = partial(typer.Option, rich_help_panel="Descent")
+
+
+class Freeze(StrEnum):
+    """What stays as it is."""
+
+    backbone = "backbone"
+
+
+class Loss(StrEnum):
+    """What is made small."""
+
+    cross_entropy = "cross-entropy"
+    ldam = "ldam"
+    bce = "bce"
+    focal = "focal"
+
+
+class Optimizer(StrEnum):
+    """Who takes the steps."""
+
+    adamw = "adamw"
+    sgd = "sgd"
+
+
+class Schedule(StrEnum):
+    """Of the learning rate."""
+
+    one_cycle = "one-cycle"
+    cosine = "cosine"
+    constant = "constant"
+
+
+class Precision(StrEnum):
+    """Of activations and gradients."""
+
+    float32 = "float32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """The run itself."""
+
+    out: Annotated[Path, typer.Option("--out", help="The folder of the run: runs/NAME.")]
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Passes; with --freeze, the head's.")
+    ] = None
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=2)] = None
+    patience: Annotated[
+        int | None,
+        typer.Option("--patience", min=1, help="Stop after so many epochs that are no better."),
+    ] = None
+    seed: Annotated[int, typer.Option("--seed", help="Reproduces the run on the same machine.")] = 0
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run at --out stopped.")
+    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """What is learned from and what judges."""
+
+    data: Annotated[Path | None, _data("--data", help="Photographs, one folder a class.")] = None
+    synthetic: Annotated[bool, _data("--synthetic", help="Train on the built-in drawn snakes.")] = (
+        False
+    )
+    validation: Annotated[
+        Path | None, _data("--validation", help="Validation images; else a split of --data.")
+    ] = None
+    test: Annotated[Path | None, _data("--test", help="Images to measure the result on.")] = None
+    labels: Annotated[
+        Path | None, _data("--labels", help="JSON with attributes; names as the folders.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class NetworkFlags:
+    """What is trained."""
+
+    arch: Annotated[str, _network("--arch", help="'exporter zoo' lists them.")] = "mobilenet_v2"
+    weights: Annotated[
+        str, _network("--weights", help="FILE, a run's folder, 'imagenet' (downloads) or 'none'.")
+    ] = "none"
+    width: Annotated[float | None, _network("--width", help="Width multiplier.")] = None
+    input_size: Annotated[int | None, _network("--input-size", help="In pixels.")] = None
+    option: Annotated[
+        list[str] | None,
+        _network(
+            "--option",
+            metavar="NAME=VALUE",
+            help="An option of the architecture; 'exporter zoo NAME' lists them.",
+        ),
+    ] = None
+    quantization_aware: Annotated[
+        bool,
+        _network("--quantization-aware", help="Go on from trained --weights with int8's rounding."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class LayerFlags:
+    """Which layers learn."""
+
+    freeze: Annotated[
+        Freeze | None,
+        _layers("--freeze", help="Train the head on features of the frozen rest, computed once."),
+    ] = None
+    views: Annotated[
+        int | None,
+        _layers(
+            "--views",
+            min=0,
+            help="Augmented views of each image whose features are kept too; default 0.",
+        ),
+    ] = None
+    unfreeze_from: Annotated[
+        int | None,
+        _layers(
+            "--unfreeze-from",
+            min=0,
+            help="Afterwards let the last N blocks learn too, one more a stage.",
+        ),
+    ] = None
+    stage_epochs: Annotated[
+        int | None,
+        _layers("--stage-epochs", min=1, help="Epochs of each of those stages; default 2."),
+    ] = None
+    stage_rate: Annotated[
+        float | None,
+        _layers("--stage-rate", help="The head's peak learning rate in them; default 0.001."),
+    ] = None
+    rate_decay: Annotated[
+        float | None,
+        _layers(
+            "--rate-decay",
+            help="Each block learns so many times as fast as the one behind it; default 0.5.",
+        ),
+    ] = None
+    feature_cache: Annotated[
+        Path | None,
+        _layers("--feature-cache", help="Where features are kept; default .features beside --out."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class LossFlags:
+    """What is made small."""
+
+    loss: Annotated[
+        Loss | None,
+        _loss(
+            "--loss", help="Default: cross-entropy, or bce where an image may have several classes."
+        ),
+    ] = None
+    class_weights: Annotated[
+        bool,
+        _loss("--class-weights", help="Weigh rare classes up; with ldam from --reweight-from on."),
+    ] = False
+    label_smoothing: Annotated[
+        float | None, _loss("--label-smoothing", help="Of cross-entropy; default 0.1.")
+    ] = None
+    ldam_margin: Annotated[
+        float | None, _loss("--ldam-margin", help="Of the rarest class; default 0.5.")
+    ] = None
+    ldam_scale: Annotated[
+        float | None, _loss("--ldam-scale", help="On the logits; default 30.")
+    ] = None
+    reweight_from: Annotated[
+        float | None,
+        _loss(
+            "--reweight-from", help="Share of the epochs before ldam's class weights; default 0.8."
+        ),
+    ] = None
+    focal_gamma: Annotated[
+        float | None, _loss("--focal-gamma", help="The exponent; default 2.")
+    ] = None
+    focal_alpha: Annotated[
+        float | None, _loss("--focal-alpha", help="Weight of positives; default none.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class PictureFlags:
+    """What is done to pictures."""
+
+    mixup: Annotated[float | None, _pictures("--mixup", help="Alpha, e.g. 0.2; default off.")] = (
+        None
+    )
+    cutmix: Annotated[float | None, _pictures("--cutmix", help="Alpha, e.g. 1.0; default off.")] = (
+        None
+    )
+    randaugment: Annotated[
+        int | None,
+        _pictures("--randaugment", min=0, help="Operations a picture, e.g. 2; default off."),
+    ] = None
+    magnitude: Annotated[
+        int | None, _pictures("--magnitude", help="RandAugment's, 0 to 30; default 9.")
+    ] = None
+    balanced_sampling: Annotated[
+        bool,
+        _pictures(
+            "--balanced-sampling", help="Draw each class equally often, whatever its images."
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class DescentFlags:
+    """How the loss is followed downhill."""
+
+    learning_rate: Annotated[
+        float | None, _descent("--learning-rate", help="The peak of the schedule.")
+    ] = None
+    optimizer: Annotated[Optimizer | None, _descent("--optimizer", help="Default adamw.")] = None
+    schedule: Annotated[Schedule | None, _descent("--schedule", help="Default one-cycle.")] = None
+    warm_up: Annotated[
+        float | None,
+        _descent("--warm-up", help="Share of the steps in which the rate rises; default 0.2."),
+    ] = None
+    weight_decay: Annotated[float | None, _descent("--weight-decay", help="Default 0.02.")] = None
+    clip_norm: Annotated[
+        float | None, _descent("--clip-norm", help="Largest norm of the gradient.")
+    ] = None
+    ema: Annotated[
+        float | None,
+        _descent(
+            "--ema", help="Decay of the weights' moving average, which is what is kept, e.g. 0.999."
+        ),
+    ] = None
+    precision: Annotated[
+        Precision | None,
+        _descent("--precision", help="Of activations and gradients; default float32."),
+    ] = None
+
+
+@app.command()
+@grouped
+def train(
+    run: RunFlags,
+    data: DataFlags,
+    network: NetworkFlags,
+    layers: LayerFlags,
+    loss: LossFlags,
+    pictures: PictureFlags,
+    descent: DescentFlags,
+) -> None:
+    """Train a classifier on photographs, from nothing or from trained weights."""
+    from exporter.pipeline import training
+    from models.training.settings import TrainSettings
+
+    asked: dict[str, Any] = given(run) | given(network, arch="architecture")
+    asked["options"] = network_options(
+        asked.pop("option", None), asked.pop("width", None), asked.pop("input_size", None)
+    )
+    asked |= {
+        name: value
+        for name, value in given(descent).items()
+        if name in TrainSettings.__dataclass_fields__
+    }
+    asked |= {name: value for name, value in given(data).items() if name != "synthetic"}
+    asked["techniques"] = _techniques(layers, loss, pictures, descent)
+    training.train(training.TrainRequest(TrainSettings(**asked), data.synthetic, frozenset(asked)))
+
+
+def _techniques(
+    layers: LayerFlags, loss: LossFlags, pictures: PictureFlags, descent: DescentFlags
+) -> Techniques:
+    """The techniques as they are by default, with what was given put in."""
+    from models.training.techniques import Techniques
+
+    usual = Techniques()
+    stages = given(layers, unfreeze_from="unfreeze_blocks", feature_cache="cache")
+    stages["freeze_backbone"] = stages.pop("freeze", None) is not None
+    if "cache" in stages:
+        stages["cache"] = str(stages["cache"])
+    losses = given(
+        loss, loss="name", class_weights="balanced", ldam_margin="margin", ldam_scale="scale",
+        focal_gamma="gamma", focal_alpha="alpha",
+    )  # fmt: skip
+    fields = type(usual.descent).__dataclass_fields__
+    falling = {name: value for name, value in given(descent).items() if name in fields}
+    return replace(
+        usual,
+        stages=replace(usual.stages, **stages),
+        loss=replace(usual.loss, **_plain(losses)),
+        mixing=replace(usual.mixing, **given(pictures)),
+        descent=replace(usual.descent, **_plain(falling)),
+    )
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Members of enumerations as the words that they are."""
+    return {n: value.value if isinstance(value, StrEnum) else value for n, value in values.items()}
