@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from models.contract import Contract, Label
-from models.data.folder import load_folder, refuse_duplicates, refuse_other_classes
+from models.data.dividing import Divided
 from models.data.labelled import LabelledSet
-from models.data.split import load_given_split, load_split
+from models.training import reading
 from models.training.measuring import measure
 from models.training.naming import settle_labels
 from models.training.record import RunFolder, describe
@@ -70,8 +70,8 @@ def train(
     folder = RunFolder(Path(settings.out))
     folder.check(settings.resume, settings.force)
     _refuse_own_weights(settings, folder)
-    train_set, validation_set = data or _read_data(settings)
-    test_set = _read_test(settings, train_set, validation_set)
+    divided = Divided(*data, None) if data else reading.read(settings, on_message)
+    train_set, validation_set, test_set = divided.train, divided.validation, divided.test
     labels = settle_labels(settings.labels, train_set.classes)
     description = describe(settings, labels, train_set, validation_set)
     if settings.resume:
@@ -83,7 +83,12 @@ def train(
         f"{len(labels)} classes, {len(train_set)} training and "
         f"{len(validation_set)} validation images"
     )
-    history = _fit(settings, folder, description, labels, (train_set, validation_set), on_message)
+
+    def begin() -> None:
+        folder.begin(description)
+        reading.keep_split(folder, settings, divided)
+
+    history = _fit(settings, folder, begin, labels, (train_set, validation_set), on_message)
     if test_set is not None:
         accuracy = measure(folder.checkpoint, test_set)
         history["test_accuracy"] = round(accuracy, 5)
@@ -109,29 +114,10 @@ def _refuse_own_weights(settings: TrainSettings, folder: RunFolder) -> None:
         )
 
 
-def _read_data(settings: TrainSettings) -> tuple[LabelledSet, LabelledSet]:
-    if settings.data is None:
-        raise TrainingError("There is no data.", "no folder was given", "give --data DIR")
-    if settings.validation is not None:
-        return load_given_split(settings.data, settings.validation)
-    return load_split(settings.data, settings.validation_fraction, settings.seed)
-
-
-def _read_test(
-    settings: TrainSettings, train_set: LabelledSet, validation_set: LabelledSet
-) -> LabelledSet | None:
-    if settings.test is None:
-        return None
-    test_set = load_folder(settings.test)
-    refuse_other_classes(train_set, test_set)
-    refuse_duplicates(train_set, validation_set, test_set)
-    return test_set
-
-
 def _fit(
     settings: TrainSettings,
     folder: RunFolder,
-    description: dict[str, Any],
+    begin: Callable[[], None],
     labels: tuple[Label, ...],
     sets: tuple[LabelledSet, LabelledSet],
     on_message: Say,
@@ -152,7 +138,7 @@ def _fit(
         pictures = adapting.calibration_pictures(sets[0], settings.preprocessing, folder.path)
         adaptation = adapting.Adaptation(pictures, on_message)
     course = Course(settings, folder, net, contract, sets, on_message, adaptation, notes)
-    course.run(lambda: folder.begin(description))
+    course.run(begin)
     history: dict[str, Any] = {"epochs": course.keeper.epochs, "best": course.keeper.best}
     if adaptation is not None:
         history["quantization_aware"] = adaptation.figures

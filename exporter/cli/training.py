@@ -87,14 +87,47 @@ class RunFlags:
 class DataFlags:
     """What is learned from and what judges."""
 
-    data: Annotated[Path | None, _data("--data", help="Photographs, one folder a class.")] = None
+    data: Annotated[
+        list[Path] | None,
+        _data("--data", help="A folder a class, a .csv or COCO .json; several are one set."),
+    ] = None
+    images_root: Annotated[
+        Path | None,
+        _data("--images-root", help="Where tables and COCO files find their images."),
+    ] = None
+    class_map: Annotated[
+        Path | None, _data("--class-map", help="A table of which names mean which class.")
+    ] = None
+    multi_label: Annotated[
+        bool | None,
+        _data(
+            "--multi-label/--single-label",
+            help="Whether an image may have several classes; default: as the files are.",
+        ),
+    ] = None
     synthetic: Annotated[bool, _data("--synthetic", help="Train on the built-in drawn snakes.")] = (
         False
     )
-    validation: Annotated[
-        Path | None, _data("--validation", help="Validation images; else a split of --data.")
+    split: Annotated[
+        Path | None,
+        _data("--split", help="A file of who learns and who judges: used, or written if new."),
     ] = None
-    test: Annotated[Path | None, _data("--test", help="Images to measure the result on.")] = None
+    validation: Annotated[
+        list[Path] | None, _data("--validation", help="Validation images; else a share of --data.")
+    ] = None
+    validation_fraction: Annotated[
+        float | None, _data("--validation-fraction", help="That share; default 0.15.")
+    ] = None
+    test: Annotated[list[Path] | None, _data("--test", help="Images to measure the result on.")] = (
+        None
+    )
+    test_fraction: Annotated[
+        float | None, _data("--test-fraction", help="Else a share of --data; default none.")
+    ] = None
+    most_broken: Annotated[
+        float | None,
+        _data("--most-broken", help="Share of broken images to leave out; default 0.05."),
+    ] = None
     labels: Annotated[
         Path | None, _data("--labels", help="JSON with attributes; names as the folders.")
     ] = None
@@ -284,7 +317,11 @@ def train(
         for name, value in given(descent).items()
         if name in TrainSettings.__dataclass_fields__
     }
-    asked |= {name: value for name, value in given(data).items() if name != "synthetic"}
+    asked |= {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given(data, images_root="images").items()
+        if name != "synthetic"
+    }
     asked["techniques"] = _techniques(layers, loss, pictures, descent)
     training.train(training.TrainRequest(TrainSettings(**asked), data.synthetic, frozenset(asked)))
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -137,15 +138,22 @@ def _os_errors_in_words() -> Iterator[None]:
 
 
 def _say_what_next(checkpoint: Path, settings: TrainSettings, console: Console) -> None:
-    calibration = settings.data if settings.data is not None else settings.out / DATA
+    validation = _first(settings.validation)
+    calibration = _first(settings.data) or settings.out / DATA
+    if not calibration.is_dir():  # a table or COCO file: its images are what is wanted
+        calibration = settings.images or calibration.parent
+    images = f" --images {quote(str(validation))}" if validation and validation.is_dir() else ""
     console.print(f"[bold green]Wrote {escape(str(checkpoint))}[/]", highlight=False)
-    console.print(
-        f"Next: exporter export {checkpoint} --calibration {calibration}"
-        + (f" --images {settings.validation}" if settings.validation else ""),
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    held = quote(str(checkpoint))
+    lines = [
+        f"Next: exporter export {held} --calibration {quote(str(calibration))}{images}",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _first(given: Path | tuple[Path, ...] | None) -> Path | None:
+    return given[0] if isinstance(given, tuple) else given
 
 
 def _with_recipe(settings: TrainSettings, given: frozenset[str]) -> TrainSettings:
@@ -173,6 +181,7 @@ def _with_recipe(settings: TrainSettings, given: frozenset[str]) -> TrainSetting
         validation=settings.out / DATA / "validation",
         labels=synthetic.LABELS,
         options=options,
+        near_bits=-1,  # drawn alike, all of them
         name="drawn-snakes",
         **{name: value for name, value in recipe.items() if name not in given},
     )

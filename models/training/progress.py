@@ -16,11 +16,13 @@ class Bar:
         self._task = None if progress is None else progress.add_task("", total=total)
         self._done = 0
 
-    def advance(self, text: str, done: int | None = None) -> None:
-        """One step more, or `done` steps in all; `text` says what is going on."""
+    def advance(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        """One step more, or `done` steps in all (of `total`); `text` says what is going on."""
         self._done = self._done + 1 if done is None else done
         if self._progress is not None:
-            self._progress.update(self._task, completed=self._done, description=text)
+            self._progress.update(
+                self._task, completed=self._done, description=text, total=total
+            )  # a total of None leaves it as it is
 
     def above(self, say: Callable[[str], None]) -> Callable[[str], None]:
         """`say`, with the bar out of the way meanwhile: it may print to any console."""

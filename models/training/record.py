@@ -6,6 +6,7 @@
       last.ckpt               everything that --resume needs
       stage-N.safetensors     the weights that stage N begins with, until it is finished
       history.json metrics.csv   one row an epoch
+      split.csv               which images learned and which judged, where the run divided them
 
 Each file is written beside and renamed, so none is ever half there.
 """
@@ -28,7 +29,8 @@ from models.training.settings import TrainingError, TrainSettings
 CHECKPOINT = "checkpoint.safetensors"
 _STARTS = "stage-*.safetensors"
 _NO_MATTER = {  # changes no result, so a resumed run may differ in it; techniques stand below
-    "out", "data", "validation", "test", "weights", "labels", "workers", "memory_limit",
+    "out", "data", "validation", "test", "test_fraction", "images", "class_map", "multi_label",
+    "split", "most_broken", "near_bits", "weights", "labels", "workers", "memory_limit",
     "resume", "force", "device", "progress", "techniques",
 }  # fmt: skip
 
@@ -59,9 +61,15 @@ class RunFolder:
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
 
+    @property
+    def split(self) -> Path:
+        return self.path / "split.csv"
+
     def held(self) -> list[Path]:
         """Those of a run's files that are there."""
-        files = (self.description, self.checkpoint, self.last, self.history, self.metrics)
+        files = (
+            self.description, self.checkpoint, self.last, self.history, self.metrics, self.split,
+        )  # fmt: skip
         return [path for path in files if path.exists()] + sorted(self.path.glob(_STARTS))
 
     def start_of(self, stage: int) -> Path:
@@ -160,6 +168,7 @@ def describe(
         "crop_scale": list(settings.crop_scale),
         "label_smoothing": settings.techniques.loss.label_smoothing,
         **settings.techniques.differing(),
+        **({"multi_label": True} if train.multi_label else {}),
     }
     images = hashlib.sha256()
     for part in (train, validation):

@@ -71,11 +71,19 @@ class TrainSettings:
 
     Attributes:
         out: the run's folder; only files of the run's own are written or replaced in it.
-        data: one folder a class, or a folder that is divided into train and val
-            already; may be None where the caller hands `train` the images.
+        data: class folders, tables (.csv) or COCO files (.json), several of them as one set;
+            a single folder may be divided into train and val (and test) already. None
+            where the caller hands `train` the images.
         validation: images that judge each epoch; else a share of `data` does.
         validation_fraction: that share.
         test: images that the best weights are measured on at the end.
+        test_fraction: the share of `data` that does where there are none; 0: nothing does.
+        images: the folder that tables and COCO files name images in; None for their own.
+        class_map: which classes are meant by which names, see `models.data.class_map`.
+        multi_label: whether an image may have several classes; None: as the files are.
+        split: a file of who is where; used where it is there, else written.
+        most_broken: the share of images that may be broken and left out.
+        near_bits: see `models.data.dividing.DataChoice`; None for the usual number.
         labels: attributes of the classes (a file or labels); names as the folders'.
         architecture, options: as in the zoo; 'input_size' is the picture's side.
         weights: 'none', 'imagenet' (downloaded), or the path of a weights file.
@@ -104,10 +112,17 @@ class TrainSettings:
     """
 
     out: Path
-    data: Path | None = None
-    validation: Path | None = None
+    data: Path | tuple[Path, ...] | None = None
+    validation: Path | tuple[Path, ...] | None = None
     validation_fraction: float = 0.15
-    test: Path | None = None
+    test: Path | tuple[Path, ...] | None = None
+    test_fraction: float = 0.0
+    images: Path | None = None
+    class_map: Path | None = None
+    multi_label: bool | None = None
+    split: Path | None = None
+    most_broken: float = 0.05
+    near_bits: int | None = None
     labels: Path | tuple[Label, ...] | None = None
     architecture: str = "mobilenet_v2"
     options: Mapping[str, int | float] = field(default_factory=dict)
@@ -195,6 +210,8 @@ def check(settings: TrainSettings) -> None:
     whole("train_size", settings.picture_size, 16, 4096)
     number("--learning-rate", recipe.learning_rate, 1e-8, 10.0)
     number("validation_fraction", settings.validation_fraction, 0.001, 0.9)
+    number("test_fraction", settings.test_fraction, 0.0, 0.9)
+    number("--most-broken", settings.most_broken, 0.0, 1.0)
     number("weight_decay", settings.weight_decay, 0.0, 10.0)
     number("warm_up", settings.warm_up, 0.01, 0.99)
     number("jitter", settings.jitter, 0.0, 1.0)

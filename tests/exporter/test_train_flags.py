@@ -74,8 +74,17 @@ FLAGS: dict[tuple[object, ...], dict[str, object]] = {
     ("--seed", 6): {"seed": 6},
     ("--resume",): {"resume": True},
     ("--force",): {"force": True},
-    ("--validation", "v"): {"validation": Path("v")},
-    ("--test", "t"): {"test": Path("t")},
+    ("--data", "e"): {"data": (Path("d"), Path("e"))},
+    ("--images-root", "i"): {"images": Path("i")},
+    ("--class-map", "c"): {"class_map": Path("c")},
+    ("--multi-label",): {"multi_label": True},
+    ("--single-label",): {"multi_label": False},
+    ("--split", "s"): {"split": Path("s")},
+    ("--validation", "v", "--validation", "w"): {"validation": (Path("v"), Path("w"))},
+    ("--validation-fraction", 0.3): {"validation_fraction": 0.3},
+    ("--test", "t"): {"test": (Path("t"),)},
+    ("--test-fraction", 0.1): {"test_fraction": 0.1},
+    ("--most-broken", 0.2): {"most_broken": 0.2},
     ("--labels", "l"): {"labels": Path("l")},
     ("--arch", "resnet18"): {"architecture": "resnet18"},
     ("--weights", "w"): {"weights": "w"},
@@ -131,7 +140,7 @@ def test_a_flag_is_its_setting_and_no_other(
     assert run_cli("train", "--out", "run", "--data", "d").code == 0
     assert run_cli("train", "--out", "run", "--data", "d", *words).code == 0
     usual, found = map(flat, asked)
-    assert usual == flat(TrainSettings(out=Path("run"), data=Path("d")))
+    assert usual == flat(TrainSettings(out=Path("run"), data=(Path("d"),)))
     changed = {name: value for name, value in found.items() if usual[name] != value}
     assert changed == FLAGS[words]
     assert all(type(changed[name]) is type(FLAGS[words][name]) for name in changed)

@@ -25,13 +25,19 @@ def test_it_wants_to_know_what_to_train_on(tmp_path: Path) -> None:
 
 
 @needs_lightning
-def test_bad_data_is_found_before_training(tmp_path: Path) -> None:
+def test_broken_images_are_listed_and_left_out_or_refused(tmp_path: Path) -> None:
     folder = bundles.write_class_images(tmp_path / "photos", 3)
     (folder / "species 3" / "broken.png").write_bytes(b"no image")
-    ran = run_cli("train", "--data", folder, "--out", tmp_path / "run", "--epochs", 1)
+    words = ("train", "--data", folder, "--out", tmp_path / "run", "--epochs", 1, "--width", 0.1,
+             "--input-size", 32)  # fmt: skip
+    ran = run_cli(*words, "--most-broken", 0)
     assert ran.code == 2
     assert "broken.png" in ran.err
-    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "run").exists()
+    ran = run_cli(*words)
+    assert ran.code == 0, ran.text
+    assert "1 broken image left out" in ran.out
+    assert "broken.png" in ran.out
 
 
 @needs_lightning
