@@ -2,7 +2,7 @@
 
 Written as safetensors with one metadata entry, `exporter`, whose JSON holds
 `schema`, `architecture`, `options`, `contract` and, where there is something to note,
-`training`. Read back from that, or from a
+`training` and `temperature`. Read back from that, or from a
 file of `torch.save({"exporter": JSON, "state_dict": ...})`.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SCHEMA = 1
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 
 __all__ = [
     "Checkpoint",
@@ -50,11 +52,14 @@ class Checkpoint:
         state: the network's state_dict, on the CPU.
         contract: what goes in and comes out; its `architecture` is made the one here.
         training: notes on how it was trained, as JSON; nothing depends on them.
+        temperature: what the logits are divided by before the activation (Guo et al. 2017,
+            arXiv:1706.04599, section 4.2), in [0.05, 20]. `state` is what was trained,
+            at temperature 1, so that training goes on from it; `build` divides the head.
 
     Raises:
         ZooError: unknown architecture or option, or a value out of range.
         CheckpointError: 'input_size' is not the contract's, or only one of network and
-            contract is of grayscale.
+            contract is of grayscale, or a temperature that is out of range.
     """
 
     architecture: str
@@ -62,6 +67,7 @@ class Checkpoint:
     state: Mapping[str, Tensor]
     contract: Contract
     training: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         rule = self.contract.preprocessing
@@ -81,6 +87,8 @@ class Checkpoint:
                 "the exported files would be fed other pictures than the network was trained on",
                 "make the two agree",
             )
+        _refuse_temperature(self.temperature)
+        object.__setattr__(self, "temperature", float(self.temperature))
         contract = replace(self.contract, architecture=self.architecture)
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "contract", contract)
@@ -109,6 +117,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     if checkpoint.training:
         header["training"] = dict(checkpoint.training)
+    if checkpoint.temperature != 1.0:
+        header["temperature"] = checkpoint.temperature
     # One metadata entry only: safetensors writes several in random order.
     content = save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()},
@@ -151,6 +161,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found.state,
         Contract.from_json(header["contract"]),
         header.get("training", {}),
+        header.get("temperature", 1.0),
     )
     return replace(checkpoint, state=_checked(found.state, checkpoint, path))
 
@@ -202,9 +213,13 @@ def load_state_dict_file(
 def build(checkpoint: Checkpoint) -> nn.Module:
     """The network of a checkpoint in eval mode, with its own copy of the weights.
 
+    Weight and bias of the head are divided by the checkpoint's temperature: a head of
+    plain products and sums, and whatever stands behind it in the zoo (ReLU and average
+    pooling in SqueezeNet), then gives logits divided by it, at no cost in any file.
+
     Returns:
         A module from normalized float32 `[N, 3, height, width]` to logits
-        `[N, classes]`; `models.classifier.Classifier` puts pixels before it and
+        `[N, classes]`, calibrated ones; `models.classifier.Classifier` puts pixels before it and
         probabilities behind it.
 
     Raises:
@@ -221,7 +236,22 @@ def build(checkpoint: Checkpoint) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             net = entry.create(classes, checkpoint.options)
         net.load_state_dict(dict(state))
+    if checkpoint.temperature != 1.0:
+        with torch.no_grad():
+            for values in net.get_submodule(entry.head).parameters(recurse=False):
+                values.div_(checkpoint.temperature)
     return net.eval()
+
+
+def _refuse_temperature(value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and math.isfinite(value) and LOWEST_TEMPERATURE <= value <= HIGHEST_TEMPERATURE:
+        return
+    raise CheckpointError(
+        f"The checkpoint's temperature is {value!r}.",
+        f"logits are divided by a number from {LOWEST_TEMPERATURE:g} to {HIGHEST_TEMPERATURE:g}",
+        "1 leaves the probabilities as they were trained; fit it anew on validation images",
+    )
 
 
 def _tensors(part: nn.Module) -> Iterator[Any]:

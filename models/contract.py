@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -143,7 +144,11 @@ class Contract:
         preprocessing: from a photograph to pixels.
         activation: 'softmax' (exactly one class) or 'sigmoid' (any number of them).
         not_sure_threshold: the answer is 'not sure' when the largest probability
-            is below it; in [0, 1].
+            is below it; in [0, 1]. With sigmoid and without `thresholds` it is the
+            threshold of every class.
+        thresholds: one a class, in [0, 1], for sigmoid only: a class is in the picture
+            where its probability is at or above its threshold; where none is, the answer
+            is 'not sure'. None where all classes share `not_sure_threshold`.
         name: what the model is called in the files' metadata.
         architecture: the zoo's name for it, or 'onnx' for a file that came in.
     """
@@ -154,6 +159,7 @@ class Contract:
     not_sure_threshold: float = 0.5
     name: str = "classifier"
     architecture: str = "onnx"
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
@@ -184,6 +190,42 @@ class Contract:
                 "probabilities lie between 0 and 1",
                 "0 never says 'not sure', 1 always does; 0.5 is the default",
             )
+        if self.thresholds is not None:
+            object.__setattr__(self, "thresholds", self._checked_thresholds(self.thresholds))
+
+    def _checked_thresholds(self, given: Sequence[float]) -> tuple[float, ...]:
+        if self.activation != "sigmoid":
+            raise ContractError(
+                f"output.thresholds are given, output.activation is {self.activation}.",
+                "a threshold for each class is for models that may give several answers",
+                "remove output.thresholds: not_sure_threshold serves one class out of many",
+            )
+        if len(given) != len(self.labels):
+            raise ContractError(
+                f"output.thresholds has {len(given)} number(s), there are "
+                f"{len(self.labels)} labels.",
+                "each class has a threshold of its own, in the order of the labels",
+                "give one for every class, or remove them all",
+            )
+        for label, value in zip(self.labels, given, strict=True):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0.0 <= value <= 1.0:
+                raise ContractError(
+                    f"The threshold of {label.name!r} in output.thresholds is {value!r}.",
+                    "probabilities lie between 0 and 1",
+                    "0 always finds the class, 1 hardly ever; 0.5 is usual",
+                )
+        return tuple(float(value) for value in given)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a picture may show several classes, or none."""
+        return self.activation == "sigmoid"
+
+    @property
+    def class_thresholds(self) -> tuple[float, ...]:
+        """The probability from which each class counts, in the order of the labels."""
+        return self.thresholds or (float(self.not_sure_threshold),) * len(self.labels)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,6 +246,7 @@ class Contract:
     def to_json(self) -> dict[str, Any]:
         pre = self.preprocessing
         grayscale = {"grayscale": True} if pre.grayscale else {}
+        thresholds = {} if self.thresholds is None else {"thresholds": list(self.thresholds)}
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -231,6 +274,7 @@ class Contract:
                 "name": OUTPUT_NAME,
                 "activation": self.activation,
                 "not_sure_threshold": self.not_sure_threshold,
+                **thresholds,
             },
             "label_hash": self.label_hash,
             "labels": [label.to_json() for label in self.labels],
@@ -289,6 +333,8 @@ class Contract:
             **options,
         )
         given.done()
+        given_thresholds = "thresholds" in output
+        thresholds = output.take("thresholds", list, [])
         contract = cls(
             labels=labels_from_json(root.take("labels", list)),
             preprocessing=preprocessing,
@@ -296,6 +342,7 @@ class Contract:
             not_sure_threshold=output.take("not_sure_threshold", (int, float), 0.5),
             name=root.take("name", str, "classifier"),
             architecture=root.take("architecture", str, "onnx"),
+            thresholds=tuple(thresholds) if given_thresholds else None,
         )
         output.done()
         stored = root.take("label_hash", str, contract.label_hash)

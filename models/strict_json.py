@@ -26,6 +26,9 @@ class Section:
         self._left = dict(data)
         self._where = where
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._left
+
     def take(self, key: str, kind: Any, default: Any = None) -> Any:
         if key not in self._left:
             if default is not None:

@@ -104,7 +104,7 @@ def _continued_network(
 ) -> nn.Module:
     """A network with the weights that the settings name."""
     normalization = entry.normalization
-    same_labels = False
+    same_labels, temperature = False, 1.0
     if settings.weights == PUBLISHED_WEIGHTS:
         state, origin = published_state(entry), str(entry.published)
     else:
@@ -114,6 +114,7 @@ def _continued_network(
         if found.header is not None:
             contract = _contract_of(found.header, entry, origin)
             normalization = contract.preprocessing.normalization
+            temperature = json.loads(found.header).get("temperature", 1.0)
             same_labels = contract.names == tuple(label.name for label in labels)
     if settings.quantization_aware and not same_labels:
         raise TrainingError(
@@ -127,6 +128,11 @@ def _continued_network(
         state = renormalize(state, entry.stem, normalization, Normalization())
     net = entry.create(classes, settings.options)
     net.load_state_dict(state)
+    if temperature != 1.0:
+        on_message(
+            f"the temperature of {origin}, {temperature:g}, is left behind: "
+            "training goes on from the logits as they were trained"
+        )
     on_message(
         f"{entry.name}: weights of {origin}, "
         + (f"head kept ({classes} classes)" if same_labels else f"new head ({len(labels)} classes)")
