@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from models.strict_json import ContractError, Section, read_text
 
@@ -75,12 +77,17 @@ def labels_from_json(data: Sequence[Any]) -> tuple[Label, ...]:
 
 
 def load_labels(path: Path) -> tuple[Label, ...]:
-    """Read a labels file: one name a line, or a JSON list of names or objects.
+    """Read a labels file: one name a line, a JSON list of names or objects, or a CSV.
+
+    A file is a CSV if its name ends in .csv; its header is `name` and, if wanted,
+    `scientific_name` and `venomous` (empty cells: not known), in any order.
 
     Raises:
         ContractError: the file cannot be read, is empty or not well-formed.
     """
     text = read_text(path, "labels file")
+    if path.suffix.lower() == ".csv":
+        return _labels_from_csv(path, text)
     if path.suffix.lower() == ".json" or text.lstrip().startswith("["):
         try:
             data = json.loads(text)
@@ -103,3 +110,35 @@ def load_labels(path: Path) -> tuple[Label, ...]:
     if not lines:
         raise ContractError(f"{path} is empty.", "there are no labels in it", "one name a line")
     return tuple(Label(line) for line in lines)
+
+
+_COLUMNS = ("name", "scientific_name", "venomous")
+
+
+def _labels_from_csv(path: Path, text: str) -> tuple[Label, ...]:
+    lines = csv.reader(io.StringIO(text, newline=""))
+    rows = [[cell.strip() for cell in row] for row in lines if any(cell.strip() for cell in row)]
+    header = [cell.lower() for cell in rows[0]] if rows else []
+    unknown = [name for name in header if name not in _COLUMNS]
+    if unknown or "name" not in header or len(set(header)) != len(header):
+        raise ContractError(
+            f"The labels file {path} begins with {','.join(rows[0]) if rows else 'nothing'!r}.",
+            "its columns are name and, if wanted, scientific_name and venomous, each once",
+            "begin it with the line name,scientific_name,venomous",
+        )
+    if len(rows) == 1:
+        raise ContractError(f"{path} is empty.", "there are no labels in it", "one row a class")
+    labels = []
+    for place, row in enumerate(rows[1:], 1):
+        if len(row) != len(header):
+            raise ContractError(
+                f"Label {place} in {path} has {len(row)} cells, the header {len(header)}.",
+                f"it reads {','.join(row)}",
+                "put names with a comma in quotation marks",
+            )
+        cells = dict(zip(header, row, strict=True))
+        venomous = cells.get("venomous", "").lower() or "unknown"
+        labels.append(
+            Label(cells["name"], cells.get("scientific_name") or None, cast("Venomous", venomous))
+        )
+    return tuple(labels)

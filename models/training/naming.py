@@ -11,10 +11,10 @@ from models.training.settings import TrainingError
 def settle_labels(
     given: Path | tuple[Label, ...] | None, classes: tuple[str, ...]
 ) -> tuple[Label, ...]:
-    """One label for each class folder, in the folders' order.
+    """One label for each class, in the order of the data's classes.
 
     Raises:
-        TrainingError: the names are not exactly the folders' names.
+        TrainingError: the names are not exactly the classes' names.
         ContractError: the labels file cannot be read.
     """
     if given is None:
@@ -26,12 +26,12 @@ def settle_labels(
     if lacking or spare or len(by_name) != len(labels):
         found = [
             f"{what}: {', '.join(names[:5])}"
-            for what, names in (("without a label", lacking), ("without a folder", spare))
+            for what, names in (("without a label", lacking), ("without images", spare))
             if names
         ]
         raise TrainingError(
-            "The labels do not match the class folders.",
+            "The labels do not match the classes of the data.",
             "; ".join(found) or "a label is there twice",
-            "name each label exactly as its folder",
+            "name each label exactly as its folder, its label in the table or its category",
         )
     return tuple(by_name[name] for name in classes)

@@ -83,7 +83,7 @@ def test_labels_are_put_in_the_folders_order() -> None:
     [
         (("adder", "vipers"), "without a label: viper"),
         (("adder",), "without a label: viper"),
-        (("adder", "viper", "boa"), "without a folder: boa"),
+        (("adder", "viper", "boa"), "without images: boa"),
         (("adder", "viper", "viper"), "twice"),
     ],
 )

@@ -9,6 +9,7 @@ on it must never judge a real snake.
 from models.data.synthetic.dataset import DRAWING_VERSION, draw_contact_sheet, draw_dataset
 from models.data.synthetic.scene import draw_snake
 from models.data.synthetic.species import LABELS, SPECIES, Species
+from models.data.synthetic.variants import draw_imbalanced, draw_multi_label
 
 __all__ = [
     "DRAWING_VERSION",
@@ -17,5 +18,7 @@ __all__ = [
     "Species",
     "draw_contact_sheet",
     "draw_dataset",
+    "draw_imbalanced",
+    "draw_multi_label",
     "draw_snake",
 ]

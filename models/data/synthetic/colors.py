@@ -70,14 +70,15 @@ def around(rng: Generator, *ranges: tuple[float, float]) -> Color:
     return hsv(hue, saturation, value)
 
 
-def draw_skin(rng: Generator, usual_base: str, usual_mark: str) -> Skin:
+def draw_skin(rng: Generator, usual_base: str, usual_mark: str, usual: float = _USUAL) -> Skin:
     """Colours of one snake: its species' usual ones or, often, any others.
 
     Args:
         usual_base, usual_mark: names of tones.
+        usual: how often they are worn.
     """
     chosen = [_NAMES[i] for i in rng.choice(len(_NAMES), 2, replace=False)]
-    if rng.random() < _USUAL:
+    if rng.random() < usual:
         chosen = [usual_base, usual_mark]
     base, mark = (around(rng, *_TONES[name]) for name in chosen)
     mark = _apart(mark, base)

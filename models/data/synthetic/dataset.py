@@ -16,7 +16,7 @@ from models.data.synthetic.species import LABELS, SPECIES
 
 DRAWING_VERSION = 1  # raised whenever the same seed would give another picture
 MARKER = ".drawn.json"
-_JPEG: dict[str, Any] = {"quality": 92, "subsampling": 0}
+JPEG: dict[str, Any] = {"quality": 92, "subsampling": 0}
 
 
 def draw_dataset(
@@ -43,7 +43,7 @@ def draw_dataset(
         DataError: an argument is out of range, or the folder holds something else.
     """
     folder = Path(folder)
-    _refuse_bad_arguments(per_class, seed, size)
+    refuse_bad_arguments(per_class, seed, size)
     recipe = {
         "drawing_version": DRAWING_VERSION,
         "per_class": per_class,
@@ -53,14 +53,14 @@ def draw_dataset(
     }
     if _is_complete(folder, recipe):
         return
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     with beside(folder) as staging:
         for species in SPECIES:
             target = staging.folder / species.label.name
             target.mkdir()
             for index in range(per_class):
                 picture = draw_snake(species, seed, index, size)
-                picture.save(target / f"{index:05d}.jpg", **_JPEG)
+                picture.save(target / f"{index:05d}.jpg", **JPEG)
                 if on_image is not None:
                     on_image()
         (staging.folder / MARKER).write_text(json.dumps(recipe, indent=2) + "\n")
@@ -102,7 +102,12 @@ def _is_complete(folder: Path, recipe: dict[str, Any]) -> bool:
     )
 
 
-def _refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to replace a folder that was not drawn.
+
+    Raises:
+        DataError: it holds something else.
+    """
     if not folder.exists() or (folder / MARKER).is_file():
         return
     if not folder.is_dir() or any(folder.iterdir()):
@@ -113,7 +118,12 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _refuse_bad_arguments(per_class: int, seed: int, size: int) -> None:
+def refuse_bad_arguments(per_class: int, seed: int, size: int) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        DataError: a number is out of range.
+    """
     for what, value, low, high in (
         ("pictures of each species", per_class, 1, 100_000),
         ("seed", seed, 0, 2**63 - 1),

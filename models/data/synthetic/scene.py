@@ -14,7 +14,7 @@ from models.data.synthetic.noise import Field, field, smoothstep
 from models.data.synthetic.species import Species
 
 Generator = np.random.Generator
-_SUPERSAMPLE = 2
+SUPERSAMPLE = 2
 
 
 def draw_snake(species: Species, seed: int, index: int, size: int) -> Image.Image:
@@ -35,23 +35,23 @@ def draw_snake(species: Species, seed: int, index: int, size: int) -> Image.Imag
     """
     name = zlib.crc32(species.label.name.encode("utf-8"))
     rng = np.random.default_rng((seed, name, index))
-    side = size * _SUPERSAMPLE
-    picture = _out_of_focus(rng, draw_ground(rng, size), side)
-    light = _light(rng)
+    side = size * SUPERSAMPLE
+    picture = out_of_focus(rng, draw_ground(rng, size), side)
+    light = light_from(rng)
     spine = draw_spine(rng)
     skin = draw_skin(rng, species.usual_base, species.usual_mark)
     snake = cover(rng, spine, species.pattern, skin, light, side)
-    pixels = np.array(_in_shadow(rng, picture, snake.mask, light))
+    pixels = np.array(in_shadow(rng, picture, snake.mask, light))
     pixels[snake.rows, snake.columns] = snake.color
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     draw_tongue(rng, draw, spine, side)
     draw_eyes(rng, draw, spine, skin, side)
     cover_partly(rng, picture, spine.points[-1], side)
-    return _expose(rng, picture.reduce(_SUPERSAMPLE), size)
+    return expose(rng, picture.reduce(SUPERSAMPLE), size)
 
 
-def _light(rng: Generator) -> Field:
+def light_from(rng: Generator) -> Field:
     """A unit vector towards the light, 25 to 60 degrees off the vertical."""
     direction, slant = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 1.05)
     return np.array(
@@ -60,7 +60,7 @@ def _light(rng: Generator) -> Field:
     )
 
 
-def _out_of_focus(rng: Generator, ground: Image.Image, side: int) -> Image.Image:
+def out_of_focus(rng: Generator, ground: Image.Image, side: int) -> Image.Image:
     """The ground a little blurred and pale, as behind a subject in focus.
 
     It is drawn without supersampling and enlarged here, since it is soft anyway.
@@ -71,9 +71,7 @@ def _out_of_focus(rng: Generator, ground: Image.Image, side: int) -> Image.Image
     return pale.resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _in_shadow(
-    rng: Generator, picture: Image.Image, mask: Image.Image, light: Field
-) -> Image.Image:
+def in_shadow(rng: Generator, picture: Image.Image, mask: Image.Image, light: Field) -> Image.Image:
     """The ground with the snake's shadow on it: one cast, one where it touches."""
     small = mask.reduce(4)
     reach = 0.045 * small.width
@@ -88,7 +86,7 @@ def _in_shadow(
     return Image.composite(Image.new("RGB", picture.size), picture, darkness)
 
 
-def _expose(rng: Generator, picture: Image.Image, size: int) -> Image.Image:
+def expose(rng: Generator, picture: Image.Image, size: int) -> Image.Image:
     """The light of the day and the faults of the lens."""
     blur = rng.uniform(-0.6, 0.6) * size / 160
     if blur > 0:
