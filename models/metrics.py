@@ -31,7 +31,9 @@ __all__ = [
     "Scores",
     "answers_of",
     "confusion_matrix",
+    "confusions",
     "most_confused",
+    "most_confused_of",
     "multi_label_scores",
     "order_by_confusion",
     "single_label_scores",
@@ -148,7 +150,7 @@ def single_label_scores(probabilities: Any, truth: Any) -> Scores:
         top=_top_share(table, right, k) if k > 1 else None,
         top_k=k,
         classes=_rows(columns["none"], support),
-        counted=tuple(occurs.tolist()),
+        counted=tuple(bool(one) for one in np.atleast_1d(occurs)),
         macro=_mean(columns["macro"], len(right)),
         weighted=_mean(columns["weighted"], len(right)),
     )
@@ -194,7 +196,7 @@ def multi_label_scores(
         top=None,
         top_k=min(TOP, table.shape[1] - 1),
         classes=_rows(each, support),
-        counted=tuple(occurs.tolist()),
+        counted=tuple(bool(one) for one in np.atleast_1d(occurs)),
         macro=_mean([float(np.asarray(one)[occurs].mean()) if occurs.any() else 0.0
                      for one in each], total),
         weighted=_mean([float((np.asarray(one) * weights).sum()) for one in each], total),
@@ -226,15 +228,28 @@ def most_confused(matrix: Any, limit: int | None = None) -> tuple[Confusion, ...
         matrix: counts `[classes, classes]`, the truth in rows.
         limit: at most so many.
     """
+    return most_confused_of(confusions(matrix), limit)
+
+
+def confusions(matrix: Any) -> tuple[Confusion, ...]:
+    """Every pair of classes, the same twice included, that at least one image was answered with.
+
+    Args:
+        matrix: counts `[classes, classes]`, the truth in rows.
+    """
     counts = np.array(matrix, dtype=np.int64)
     support = counts.sum(axis=1)
-    np.fill_diagonal(counts, 0)
-    pairs = [
+    return tuple(
         Confusion(int(i), int(j), int(counts[i, j]), float(counts[i, j] / support[i]))
         for i, j in zip(*np.nonzero(counts), strict=True)
-    ]
-    pairs.sort(key=lambda pair: (-pair.count, -pair.share, pair.truth, pair.answer))
-    return tuple(pairs[:limit])
+    )
+
+
+def most_confused_of(pairs: Sequence[Confusion], limit: int | None = None) -> tuple[Confusion, ...]:
+    """Those of two classes, most images first; of as many, the larger share first."""
+    wrong = [pair for pair in pairs if pair.truth != pair.answer]
+    wrong.sort(key=lambda pair: (-pair.count, -pair.share, pair.truth, pair.answer))
+    return tuple(wrong[:limit])
 
 
 def order_by_confusion(matrix: Any) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 An image's verdict comes from the attribute `venomous` of the answered class: 'yes', 'no' or
 'unknown'; 'not sure' where the largest probability is below a threshold. With several classes
 in an image, one venomous class makes the verdict 'yes', else one unknown class 'unknown', else
-it is 'no'; where no class is found at all it is 'not sure'.
+it is 'no'; where no class is at or above its threshold it is 'not sure'.
 
 * The rate is: images of venomous species whose verdict is 'no', of all images of venomous
   species. 'Not sure' and 'unknown' are no false promise: they count below the line, not above.
@@ -69,7 +69,9 @@ class Verdicts:
     """What each image is and what was said of it.
 
     Attributes:
-        sure: the largest probability, float64 `[n]`; -1 where no class was found.
+        sure: the largest probability, float64 `[n]`. Where an image may have several
+            classes it is their own thresholds that decide: 1 where a class was found, -1
+            where none was.
         said: 'yes', 'no' or 'unknown' `[n]`, whatever the threshold.
         truth: the same of the true classes.
     """
@@ -147,7 +149,7 @@ def verdicts(
     if right.ndim == 1:
         return Verdicts(sure, attributes[table.argmax(axis=1)], attributes[right.astype(int)])
     found = table >= np.asarray(0.5 if thresholds is None else thresholds, dtype=np.float64)
-    sure[~found.any(axis=1)] = -1.0
+    sure = np.where(found.any(axis=1), 1.0, -1.0)
     return Verdicts(sure, _together(found, attributes), _together(right > 0.5, attributes))
 
 
@@ -215,7 +217,7 @@ def _just_above(value: float) -> float | None:
     return 1.0 if value < 1 else None
 
 
-def sweep(found: Verdicts, points: int = 201) -> Curve:
+def sweep(found: Verdicts, points: int = 1001) -> Curve:
     """The rates at `points` thresholds from 0 to 1; NaN where there is no venomous species."""
     thresholds = np.linspace(0.0, 1.0, points)
     venomous = found.truth == "yes"

@@ -1,0 +1,1 @@
+"""`exporter evaluate`: how good a model or a finished file is, on labelled photographs."""
