@@ -42,7 +42,7 @@ CALIBRATION_DIR := $(CALIBRATION)
 IMAGES_DIR := $(IMAGES)
 endif
 
-.PHONY: help setup export train parity parity-arm64 parity-all serve android choose bench bench-int8 coverage-table verify test test-all lint clean distclean
+.PHONY: help setup export train parity parity-arm64 parity-all serve android choose bench bench-int8 bench-train coverage-table verify test test-all lint clean distclean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-16s%s\n", $$1, $$2}'
@@ -106,6 +106,9 @@ bench: $(STAMP) ## the figures in the README, measured here
 
 bench-int8: $(STAMP) ## int8 beside other quantizers; fetches 4.8 GB once (BENCH_FLAGS="--peers none": ours)
 	PYTHONPATH=.:tests $(BIN)/python -m bench.int8 $(BENCH_FLAGS)
+
+bench-train: $(STAMP) ## the figures of docs/training.md, about half an hour (BENCH_FLAGS="--only frozen")
+	PYTHONPATH=.:tests $(BIN)/python -m bench.train --page docs/training.md $(BENCH_FLAGS)
 
 coverage-table: $(STAMP) ## every architecture through every format: writes docs/coverage.md (hours; COVERAGE_FLAGS="--side 96": less)
 	PYTHONPATH=.:tests $(BIN)/python -m zoo_coverage $(COVERAGE_FLAGS)
