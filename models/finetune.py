@@ -16,6 +16,7 @@ from models.contract import Contract, Label
 from models.data.dividing import Divided
 from models.data.labelled import LabelledSet
 from models.training import reading
+from models.training.calibrating import calibrate
 from models.training.measuring import measure
 from models.training.naming import settle_labels
 from models.training.record import RunFolder, describe
@@ -89,6 +90,7 @@ def train(
         reading.keep_split(folder, settings, divided)
 
     history = _fit(settings, folder, begin, labels, (train_set, validation_set), on_message)
+    history |= calibrate(folder.checkpoint, validation_set, on_message, settings.temperature)
     if test_set is not None:
         accuracy = measure(folder.checkpoint, test_set)
         history["test_accuracy"] = round(accuracy, 5)

@@ -76,6 +76,13 @@ class RunFlags:
         int | None,
         typer.Option("--patience", min=1, help="Stop after so many epochs that are no better."),
     ] = None
+    temperature: Annotated[
+        bool | None,
+        typer.Option(
+            "--temperature/--no-temperature",
+            help="Fit one on the validation images in the end; default yes.",
+        ),
+    ] = None
     seed: Annotated[int, typer.Option("--seed", help="Reproduces the run on the same machine.")] = 0
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run at --out stopped.")

@@ -31,7 +31,7 @@ _STARTS = "stage-*.safetensors"
 _NO_MATTER = {  # changes no result, so a resumed run may differ in it; techniques stand below
     "out", "data", "validation", "test", "test_fraction", "images", "class_map", "multi_label",
     "split", "most_broken", "near_bits", "weights", "labels", "workers", "memory_limit",
-    "resume", "force", "device", "progress", "techniques",
+    "resume", "force", "temperature", "device", "progress", "techniques",
 }  # fmt: skip
 
 

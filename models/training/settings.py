@@ -105,6 +105,7 @@ class TrainSettings:
         quantization_aware: go on from a trained checkpoint (`weights`) with the rounding of
             int8 in the forward pass; see `models.training.quantization_aware`.
         resize_shorter_side: of the contract; None for the usual one of the input size.
+        temperature: fit one on the validation images when the weights are settled.
         device: 'auto' is CUDA where there is a GPU, else the CPU.
         progress: show a bar.
         techniques: the loss, what is mixed into the pictures, which layers learn, the
@@ -145,6 +146,7 @@ class TrainSettings:
     name: str | None = None
     quantization_aware: bool = False
     resize_shorter_side: int | None = None
+    temperature: bool = True
     device: Device = "auto"
     progress: bool = True
     techniques: Techniques = field(default_factory=Techniques)

@@ -71,6 +71,7 @@ FLAGS: dict[tuple[object, ...], dict[str, object]] = {
     ("--epochs", 3): {"epochs": 3},
     ("--batch-size", 4): {"batch_size": 4},
     ("--patience", 5): {"patience": 5},
+    ("--no-temperature",): {"temperature": False},
     ("--seed", 6): {"seed": 6},
     ("--resume",): {"resume": True},
     ("--force",): {"force": True},
