@@ -48,7 +48,7 @@ def checkpoint(path: Path, activation: Any) -> Checkpoint:
                 module.momentum = None
         with torch.no_grad():
             net(torch.rand(64, 3, 1, 1) * 2 - 1 + torch.randn(64, 3, 32, 32) / 4)
-            net.classifier[1].weight.mul_(200)
+            net.classifier[1].weight.mul_(25)
     rule = TrainSettings(out=Path("nowhere"), options=OPTIONS).preprocessing
     contract = Contract(LABELS, rule, activation=activation)
     made = Checkpoint("mobilenet_v2", OPTIONS, net.state_dict(), contract)
@@ -73,12 +73,12 @@ def test_the_temperature_is_that_of_the_stored_weights(images: list[Path], tmp_p
     made = checkpoint(path, "softmax")
     raw = logits_of(made, images)
     targets = raw.argmax(1)
-    targets[::3] = (targets[::3] + 1) % 3  # wrong every third time, and yet sure
+    targets[::6] = (targets[::6] + 1) % 3  # wrong every sixth time, and yet sure
     part = labelled(images, [(int(each),) for each in targets], several=False)
     expected = fit_temperature(raw, targets, "softmax")
     said: list[str] = []
     history = calibrate(path, part, said.append)
-    assert expected > 1.5
+    assert 1.2 < expected < 9.0
     assert history == {"temperature": pytest.approx(expected, rel=1e-3)}
     found = load_checkpoint(path)
     assert found.temperature == history["temperature"]
