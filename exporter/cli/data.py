@@ -30,7 +30,7 @@ def data_report(
     ] = 0.05,
     near_bits: Annotated[
         int, typer.Option("--near-bits", help="Near copies: bits of 64 that differ; -1: off.")
-    ] = 4,
+    ] = 6,
 ) -> None:
     """Say what is in DATA before training: counts, broken images, copies, wrong labels."""
     from exporter.data_report import command

@@ -10,7 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from exporter.data_report import page, terminal
 from models.data.labelled import LabelledSet
-from models.data.looking import Looks, look_at, near_pairs, refuse_many_broken
+from models.data.looking import (
+    NEAR_BITS,
+    Looks,
+    look_at,
+    near_pairs,
+    refuse_many_broken,
+)
 from models.data.quality import judge
 from models.data.reading import read_set
 from models.errors import UserError
@@ -22,7 +28,7 @@ def data_report(
     images: Path | None = None,
     class_map: Path | None = None,
     most_broken: float = 0.05,
-    near_bits: int = 4,
+    near_bits: int = NEAR_BITS,
 ) -> int:
     """Report on a data set before training.
 

@@ -22,7 +22,7 @@ from models.data.labelled import DataError, Item
 from models.data.words import listed, plural
 from models.images import ImageError, open_rgb
 
-NEAR_BITS = 4  # of 64; measured in docs/data.md
+NEAR_BITS = 6  # of 64; measured in docs/data.md
 _SMALL = 16  # side of the pictures that are correlated
 _CORRELATED = 0.95
 _FLAT = 2.0  # standard deviation in units of 0..255 below which a picture shows nothing
@@ -123,6 +123,9 @@ def near_pairs(looks: Sequence[Look | None], bits: int = NEAR_BITS) -> list[tupl
     that only images with a band in common are compared (Manku et al. 2007, 'Detecting
     near-duplicates for web crawling').
 
+    Of images with the same hash each is compared with the first one, not all with all:
+    hundreds of frames of one scene would make a million pairs.
+
     Returns:
         (first, second, bits that differ), first < second, in ascending order.
 
@@ -141,7 +144,11 @@ def near_pairs(looks: Sequence[Look | None], bits: int = NEAR_BITS) -> list[tupl
     if len(places) < 2:
         return []
     hashes = np.array([looks[place].hash for place in places], np.uint64)  # type: ignore[union-attr]
-    found = _hash_pairs(hashes, bits)
+    different, owner, which = np.unique(hashes, return_index=True, return_inverse=True)
+    same = np.stack([owner[which], np.arange(len(hashes))], 1)
+    found = np.concatenate(
+        [same[same[:, 0] != same[:, 1]], np.sort(owner[_hash_pairs(different, bits)], 1)]
+    )
     if not len(found):
         return []
     small = np.stack([looks[place].small for place in places]).reshape(len(places), -1)  # type: ignore[union-attr]

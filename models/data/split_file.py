@@ -10,6 +10,7 @@ for people, relative to the data set. `set` is train, validation or test.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -46,7 +47,8 @@ def write_split(path: Path, root: Path, sets: Sequence[LabelledSet | None]) -> N
         partial.write_text(text.getvalue(), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise DataError(
             f"The split file {path} cannot be written.",
             error.strerror or str(error),

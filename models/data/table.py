@@ -67,8 +67,9 @@ def load_table(
     path = Path(path)
     header, records = _read(path)
     many = _is_multi_label(path, header, multi_label)
-    rows = _rows(path, header, records, Path(images) if images is not None else path.parent)
-    _refuse_missing(path, rows)
+    folder = Path(images) if images is not None else path.parent
+    rows = _rows(path, header, records, folder)
+    _refuse_missing(path, rows, folder)
     if not many:
         _refuse_unlabelled(path, rows)
     _refuse_half_grouped(path, rows)
@@ -243,10 +244,9 @@ def _rows(
     return rows
 
 
-def _refuse_missing(path: Path, rows: list[_Row]) -> None:
+def _refuse_missing(path: Path, rows: list[_Row], folder: Path) -> None:
     missing = [f"  {row.shown}" for row in rows if not _is_file(row)]
     if missing:
-        folder = rows[0].path.parents[len(Path(rows[0].name).parts) - 1]
         raise DataError(
             f"{plural(len(missing), 'row')} of {path} have a label, but their image is missing:\n"
             + listed(missing),

@@ -134,17 +134,17 @@ def present_in(seed: int, index: int) -> tuple[int, ...]:
     return tuple(sorted(rng.choice(len(SPECIES), count, replace=False).tolist()))
 
 
-def draw_variant_sheet(path: Path, kind: str, seed: int, size: int = 112) -> None:
+def draw_variant_sheet(path: Path, kind: str, seed: int, size: int = 112, rows: int = 3) -> None:
     """Draw some pictures of a variant into one PNG, for people to look at.
 
     Args:
-        kind: 'imbalanced' (a column a species, as many pictures as it has of 32 at most,
-            ratio 8) or 'multi-label' (24 pictures).
+        kind: 'imbalanced' (a column a species, the commonest with `rows` pictures and as
+            many times as many as the rarest) or 'multi-label' (`rows` rows of eight).
     """
     gap = 4
     step = size + gap
     if kind == "imbalanced":
-        counts = long_tail(8, 8.0, len(SPECIES))
+        counts = long_tail(rows, rows, len(SPECIES))
         order = np.random.default_rng((seed, 0)).permutation(len(SPECIES))
         cells = {
             (column, index): draw_snake(SPECIES[column], seed, index, size)
@@ -156,10 +156,10 @@ def draw_variant_sheet(path: Path, kind: str, seed: int, size: int = 112) -> Non
             (index % 8, index // 8): draw_crowd(
                 present_in(seed, index), seed, index // _WALK, index, size
             )
-            for index in range(24)
+            for index in range(8 * rows)
         }
-    columns, rows = (1 + max(cell[axis] for cell in cells) for axis in (0, 1))
-    sheet = Image.new("RGB", (gap + step * columns, gap + step * rows), "white")
+    columns, lines = (1 + max(cell[axis] for cell in cells) for axis in (0, 1))
+    sheet = Image.new("RGB", (gap + step * columns, gap + step * lines), "white")
     for (column, row), picture in cells.items():
         sheet.paste(picture, (gap + step * column, gap + step * row))
     path.parent.mkdir(parents=True, exist_ok=True)
