@@ -155,7 +155,7 @@ def _head_only(
     trained = train_head(
         backbone.tail, made[1:], targets[0], made[0], targets[1],
         HeadSettings(
-            epochs, settings.batch_size, _HEAD_RATE, settings.weight_decay,
+            epochs, settings.batch_size, _HEAD_RATE, settings.decay,
             settings.techniques.loss.label_smoothing, settings.warm_up, settings.seed,
         ),
         lambda epoch, accuracy: progress.advance(),

@@ -19,6 +19,7 @@ from models.data.labelled import LabelledSet
 from models.features import Backbone
 from models.training import cached, fitting
 from models.training.adapting import Adaptation
+from models.training.averaging import Averaging
 from models.training.batches import targets_of
 from models.training.blocks import last_blocks, parts_of
 from models.training.keeper import Keeper, Meter
@@ -58,7 +59,8 @@ class Course:
         notes: for the checkpoint, on how it was trained.
 
     Raises:
-        TrainingError: more blocks are to be unfrozen than the network has.
+        TrainingError: more blocks are to be unfrozen than the network has, or the device
+            cannot compute in the precision that was asked for.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Course:
         self._parts = parts_of(zoo.get(settings.architecture), net)
         self._stages = plan(settings)
         self._refuse_too_many_blocks()
+        fitting.precision_of(settings)
         total = sum(stage.epochs for stage in self._stages)
         self.keeper = Keeper(folder, settings, contract, on_message, total, notes)
 
@@ -165,6 +168,8 @@ class Course:
         with bar(steps, self._settings.progress) as shown, fitting.quiet():
             self.keeper.say = shown.above(self._say)
             callbacks = [stopping, self.keeper, Meter(shown, self.keeper)]
+            if self._settings.techniques.descent.ema > 0:
+                callbacks.append(Averaging(self._settings.techniques.descent.ema))
             trainer = fitting.trainer_of(stage.settings, self._folder, callbacks)
             fitting.run(trainer, task, loaders, self.keeper, last)
         if self._adaptation is not None:

@@ -42,12 +42,45 @@ def on_device(net: nn.Module, settings: TrainSettings) -> Iterator[None]:
         net.to("cpu")
 
 
+def precision_of(settings: TrainSettings) -> str:
+    """Lightning's name of the precision that is asked for.
+
+    Raises:
+        TrainingError: the device cannot compute in it.
+    """
+    wanted, device = settings.techniques.descent.precision, device_of(settings)
+    if wanted == "float32":
+        return "32-true"
+    if wanted == "fp16":
+        if device != "cuda":
+            raise _cannot(wanted, device, "half precision is trained on CUDA only", "bf16")
+        return "16-mixed"
+    if device == "mps":
+        raise _cannot(wanted, device, "Lightning mixes precisions on CPU and CUDA only", "float32")
+    if device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name()
+        raise _cannot(wanted, device, f"{name} is older than bfloat16", "fp16")
+    return "bf16-mixed"
+
+
+def _cannot(precision: str, device: str, why: str, instead: str) -> TrainingError:
+    return TrainingError(
+        f"--precision {precision} is not for the device '{device}'.",
+        why,
+        f"take --precision {instead}, or leave it away",
+    )
+
+
 def trainer_of(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -> Any:
     """Lightning's trainer for the epochs of `settings.recipe`."""
+    descent = settings.techniques.descent
     return lightning.Trainer(
         max_epochs=settings.recipe.epochs,
         accelerator=device_of(settings),
         devices=1,
+        precision=precision_of(settings),
+        gradient_clip_val=descent.clip_norm or None,
+        gradient_clip_algorithm="norm",
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.contract import Contract
+from models.training.averaging import judged_task
 from models.training.library import lightning
 from models.training.progress import Bar
 from models.training.record import RunFolder
@@ -86,7 +87,7 @@ class Keeper(lightning.Callback):
         self.complete = bool(trainer.should_stop) or trainer.current_epoch >= last
         better = self.best is None or _rank(row) > _rank(self.best)
         if better:
-            self._keep(row, pl_module)
+            self._keep(row, judged_task(trainer, pl_module))
         self.folder.write_history(self.epochs, best=self.best, finished=False)
         partial = self.folder.last.with_name(self.folder.last.name + ".partial")
         trainer.save_checkpoint(partial)

@@ -161,6 +161,7 @@ def describe(
     asked |= {
         "epochs": recipe.epochs,
         "learning_rate": recipe.learning_rate,
+        "weight_decay": settings.decay,
         "head_factor": recipe.head_factor,
         "train_size": settings.picture_size,
         "options": dict(settings.options),

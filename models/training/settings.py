@@ -31,6 +31,8 @@ __all__ = [
 ]
 NO_WEIGHTS = "none"
 PUBLISHED_WEIGHTS = "imagenet"
+_SGD_FACTOR = 30.0  # AdamW's steps are about as long as its rate says, SGD's as the gradient is
+_ADAMW_DECAY, _SGD_DECAY = 0.02, 1e-4
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -46,7 +48,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images.
-        learning_rate: peak of the one-cycle schedule, AdamW.
+        learning_rate: peak of the schedule, AdamW; SGD's is `_SGD_FACTOR` times as high.
         head_factor: how much faster the new head learns than the backbone.
         size_factor: side of the augmented training pictures over the input size. A
             random crop shows things enlarged, so smaller pictures match what the
@@ -89,8 +91,9 @@ class TrainSettings:
         weights: 'none', 'imagenet' (downloaded), or the path of a weights file.
         epochs, learning_rate: None for the recipe's, see `recipe`.
         batch_size: at most; never more than there are training images.
-        weight_decay: AdamW's, on weights of two or more dimensions.
-        warm_up: share of the steps in which the learning rate rises.
+        weight_decay: on weights of two or more dimensions; None for 0.02 (AdamW's, apart from
+            the gradient) or 1e-4 (SGD's, added to it).
+        warm_up: share of the steps in which the learning rate rises, of any schedule.
         train_size: side of the augmented training pictures; None for the recipe's.
         crop_scale: smallest and largest share of the area that a random crop keeps.
         jitter: how far brightness, contrast and saturation wander; 0 for none.
@@ -131,7 +134,7 @@ class TrainSettings:
     epochs: int | None = None
     batch_size: int = 32
     learning_rate: float | None = None
-    weight_decay: float = 0.02
+    weight_decay: float | None = None
     warm_up: float = 0.2
     train_size: int | None = None
     crop_scale: tuple[float, float] = (0.35, 1.0)
@@ -159,11 +162,22 @@ class TrainSettings:
             base = FROZEN
         if self.quantization_aware:
             base = QUANTIZATION_AWARE
+        usual = base.learning_rate * (_SGD_FACTOR if self._by_sgd else 1.0)
         return replace(
             base,
             epochs=base.epochs if self.epochs is None else self.epochs,
-            learning_rate=base.learning_rate if self.learning_rate is None else self.learning_rate,
+            learning_rate=usual if self.learning_rate is None else self.learning_rate,
         )
+
+    @property
+    def decay(self) -> float:
+        """The weight decay that is meant."""
+        usual = _SGD_DECAY if self._by_sgd else _ADAMW_DECAY
+        return usual if self.weight_decay is None else self.weight_decay
+
+    @property
+    def _by_sgd(self) -> bool:
+        return self.techniques.descent.optimizer == "sgd"
 
     @property
     def input_size(self) -> int:
@@ -214,7 +228,7 @@ def check(settings: TrainSettings) -> None:
     number("validation_fraction", settings.validation_fraction, 0.001, 0.9)
     number("test_fraction", settings.test_fraction, 0.0, 0.9)
     number("--most-broken", settings.most_broken, 0.0, 1.0)
-    number("weight_decay", settings.weight_decay, 0.0, 10.0)
+    number("weight_decay", settings.decay, 0.0, 10.0)
     number("warm_up", settings.warm_up, 0.01, 0.99)
     number("jitter", settings.jitter, 0.0, 1.0)
     low, high = settings.crop_scale
@@ -235,6 +249,7 @@ def check(settings: TrainSettings) -> None:
             "train first; then give the run with --weights RUN or --weights "
             "RUN/checkpoint.safetensors, and an --out of its own",
         )
+    _check_descent(settings)
     if settings.weights == PUBLISHED_WEIGHTS:
         _check_published(entry, options)
     elif settings.weights != NO_WEIGHTS and not Path(settings.weights).is_file():
@@ -289,6 +304,23 @@ def _check_stages(settings: TrainSettings) -> None:
             f"{' and '.join(mixed)} with --freeze backbone.",
             "pictures are shown to a frozen backbone once, so there is nothing to mix anew",
             "leave it away and ask for more --views, or let layers learn too (--unfreeze-from)",
+        )
+
+
+def _check_descent(settings: TrainSettings) -> None:
+    """Refuse what int8's rounding cannot be learned with.
+
+    Raises:
+        TrainingError: averaged weights or another precision in a quantization-aware run.
+    """
+    descent = settings.techniques.descent
+    asked = {"--ema": descent.ema > 0, "--precision": descent.precision != "float32"}
+    given = [flag for flag, wanted in asked.items() if wanted]
+    if settings.quantization_aware and given:
+        raise TrainingError(
+            f"--quantization-aware and {' and '.join(given)} exclude each other.",
+            "the ranges of int8 are those of the very weights that learn, in float32",
+            f"leave {' and '.join(given)} away",
         )
 
 

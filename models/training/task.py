@@ -11,6 +11,7 @@ from models import zoo
 from models.contract import LUMA
 from models.training.batches import mixed_seed
 from models.training.blocks import Learning, whole
+from models.training.descent import optimizer_of, schedule_of
 from models.training.library import lightning, torch
 from models.training.quantization_aware import QuantizationAware
 from models.training.settings import TrainSettings
@@ -20,7 +21,7 @@ _MEASURED_AT_ONCE = 16
 
 
 class Task(lightning.LightningModule):
-    """AdamW on a one-cycle schedule, cross-entropy with smoothed labels.
+    """AdamW on a one-cycle schedule, cross-entropy with smoothed labels, or what was chosen.
 
     Weights and pictures lie channels-last in memory, which halves the time on a CPU. Heads
     that exist in training only add their losses, weighed as the architecture says.
@@ -126,7 +127,8 @@ class Task(lightning.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         pixels, targets = batch
-        logits = self(pixels)
+        with torch.autocast(self.device.type, enabled=False):  # as it will be exported
+            logits = self(pixels)
         self._judged["correct"] += (logits.argmax(1) == targets).sum()
         self._judged["entropy"] += nn.functional.cross_entropy(logits, targets, reduction="sum")
         self._judged["judged"] += len(targets)
@@ -139,28 +141,15 @@ class Task(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         settings = self._settings
         groups = parameter_groups(
-            self.net, self._learning, settings.recipe.learning_rate, settings.weight_decay
+            self.net, self._learning, settings.recipe.learning_rate, settings.decay
         )
-        optimizer = torch.optim.AdamW(groups)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in groups],
-            total_steps=self._steps,
-            pct_start=warm_up_share(settings.warm_up, self._steps),
-            cycle_momentum=False,
-        )
+        descent = settings.techniques.descent
+        optimizer = optimizer_of(descent, groups)
+        schedule = schedule_of(descent, optimizer, self._steps, settings.warm_up)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-
-def warm_up_share(wanted: float, steps: int) -> float:
-    """The share of the steps in which the learning rate rises, as OneCycleLR takes it.
-
-    It divides by zero where exactly one step is to rise; then it is one and a half.
-    """
-    return 1.5 / steps if abs(wanted * steps - 1.0) < 1e-6 else wanted
 
 
 def parameter_groups(
