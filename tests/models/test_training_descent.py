@@ -109,10 +109,10 @@ def test_sgd_is_nesterovs_with_coupled_decay() -> None:
     # gradient 2 + 0.5 w; v1 = 2.5, step g + 0.9 v = 2.5 + 2.25; w = 1 - 0.475
     weight.grad = torch.tensor([2.0])
     optimizer.step()
-    assert float(weight) == pytest.approx(0.525)
+    assert weight.item() == pytest.approx(0.525)
     # g = 2 + 0.2625, v2 = 0.9 * 2.5 + g = 4.5125; w -= 0.1 (g + 0.9 v2)
     optimizer.step()
-    assert float(weight) == pytest.approx(0.525 - 0.1 * (2.2625 + 0.9 * 4.5125))
+    assert weight.item() == pytest.approx(0.525 - 0.1 * (2.2625 + 0.9 * 4.5125))
 
 
 def test_sgd_has_rates_and_decay_of_its_own(settings: TrainSettings) -> None:
@@ -248,7 +248,7 @@ def test_gradients_are_clipped_by_their_norm(
             grads = [p.grad for g in optimizer.param_groups for p in g["params"]]
             norms.append(float(torch.stack([g.norm() for g in grads if g is not None]).norm()))
 
-        optimizer.register_step_pre_hook(note)
+        optimizer.register_step_post_hook(note)
         return optimizer
 
     monkeypatch.setattr("models.training.task.optimizer_of", watched)
