@@ -284,7 +284,9 @@ class DescentFlags:
         float | None,
         _descent("--warm-up", help="Share of the steps in which the rate rises; default 0.2."),
     ] = None
-    weight_decay: Annotated[float | None, _descent("--weight-decay", help="Default 0.02.")] = None
+    weight_decay: Annotated[
+        float | None, _descent("--weight-decay", help="Default 0.02; of sgd 0.0001.")
+    ] = None
     clip_norm: Annotated[
         float | None, _descent("--clip-norm", help="Largest norm of the gradient.")
     ] = None
