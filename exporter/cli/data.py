@@ -20,7 +20,8 @@ def data_report(
         Path | None, typer.Option("--out", help="Folder of the report; default: PATH-data-report.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of a table's or COCO file's images.")
+        Path | None,
+        typer.Option("--images-root", help="Folder of a table's or COCO file's images."),
     ] = None,
     class_map: Annotated[
         Path | None, typer.Option("--class-map", help="CSV 'from,to' or JSON: rename, join, drop.")

@@ -136,7 +136,7 @@ class DataFlags:
         _data("--most-broken", help="Share of broken images to leave out; default 0.05."),
     ] = None
     labels: Annotated[
-        Path | None, _data("--labels", help="JSON with attributes; names as the folders.")
+        Path | None, _data("--labels", help="JSON or CSV with attributes; names as the classes.")
     ] = None
 
 

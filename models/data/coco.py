@@ -167,7 +167,7 @@ def _image_files(path: Path, pictures: list[dict[str, Any]], folder: Path) -> di
         raise DataError(
             f"{plural(len(missing), 'image')} of {path} are missing:\n" + listed(missing),
             f"looked in {folder}",
-            "give the folder of the images with --images, or remove the entries",
+            "give the folder of the images with --images-root, or remove the entries",
         )
     return files
 

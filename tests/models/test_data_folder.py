@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -197,3 +198,25 @@ def test_broken_images_are_found_before_the_long_work(flowers: Path) -> None:
 def test_sound_images_pass_the_check(flowers: Path) -> None:
     assert check_images(load_folder(flowers).items) == ()
     refuse_broken(load_folder(flowers).items)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_names_that_are_not_utf8_are_refused_and_shown(flowers: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(flowers / "rose") + b"/caf\xe9.png"))
+    try:
+        (flowers / "rose" / "0.png").rename(odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    with pytest.raises(DataError, match=r"1 name .*UTF-8") as caught:
+        load_folder(flowers)
+    assert "caf\\xe9.png" in str(caught.value)
+    str(caught.value).encode("utf-8")
+    odd.rename(flowers / "rose" / "0.png")
+    (flowers / "rose").rename(os.fsdecode(os.fsencode(flowers) + b"/ros\xe9"))
+    with pytest.raises(DataError, match=r"10 names"):
+        load_folder(flowers)
+
+
+def test_a_report_may_read_what_contradicts_itself(flowers: Path) -> None:
+    shutil.copy(flowers / "rose" / "0.png", flowers / "tulip" / "again.png")
+    assert len(load_folder(flowers, strict=False)) == 31

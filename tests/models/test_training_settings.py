@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.contract import Label
+from models.contract import ContractError, Label, load_labels
 from models.errors import UserError
 from models.finetune import FINE_TUNE, FROM_SCRATCH, TrainingError, TrainSettings, settle_labels
 from models.training.settings import check
@@ -91,3 +91,36 @@ def test_labels_that_do_not_match_the_folders(names: tuple[str, ...], words: str
     with pytest.raises(TrainingError) as caught:
         settle_labels(tuple(map(Label, names)), ("adder", "viper"))
     assert words in str(caught.value)
+
+
+def test_labels_of_a_csv_file(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        '\ufeffvenomous,name,scientific_name\nYes,"Adder, common",Vipera berus\n,viper,\n',
+        encoding="utf-8",
+    )
+    expected = (Label("Adder, common", "Vipera berus", "yes"), Label("viper"))
+    assert load_labels(path) == expected
+    assert settle_labels(path, ("viper", "Adder, common")) == expected[::-1]
+    path.write_text("name\nadder\n")
+    assert load_labels(path) == (Label("adder"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name,venom\nadder,yes\n", "begins with 'name,venom'"),
+        ("name,name\nadder,yes\n", "each once"),
+        ("scientific_name\nVipera berus\n", "begins with 'scientific_name'"),
+        ("", "begins with 'nothing'"),
+        ("name,venomous\n", "is empty"),
+        ("name,venomous\nadder, common,yes\n", "Label 1 in .* has 3 cells"),
+        ("name,venomous\nadder,perhaps\n", "venomous='perhaps'"),
+        ("name,venomous\n,yes\n", "no name"),
+    ],
+)
+def test_csv_labels_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(ContractError, match=words):
+        load_labels(path)
