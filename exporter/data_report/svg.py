@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-_WIDTH = 640
+_WIDTH = 540
 
 
 def count_bars(rows: Sequence[tuple[str, int, bool]], title: str) -> Markup:
@@ -18,12 +18,12 @@ def count_bars(rows: Sequence[tuple[str, int, bool]], title: str) -> Markup:
     """
     if not rows:
         return Markup("")
-    label, value, step, bar = 190, 60, 22, 14
+    label, value, step, bar = 172, 46, 22, 14
     unit = (_WIDTH - label - value) / max(count for _, count, _ in rows)
     parts = [_open(step * len(rows) + 4, title)]
     for place, (name, count, rare) in enumerate(rows):
         y = place * step + 4
-        parts.append(_text("name", label - 8, y + bar - 3, _shortened(name, 27), "end"))
+        parts.append(_text("name", label - 8, y + bar - 3, _shortened(name, 24), "end"))
         parts.append(
             f'<rect class="{"bar rare" if rare else "bar"}" x="{label}" y="{y}" '
             f'width="{max(count * unit, 1):.2f}" height="{bar}"><title>{escape(name)}: {count}'

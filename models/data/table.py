@@ -251,7 +251,7 @@ def _refuse_missing(path: Path, rows: list[_Row], folder: Path) -> None:
             f"{plural(len(missing), 'row')} of {path} have a label, but their image is missing:\n"
             + listed(missing),
             f"looked in {folder}",
-            "correct the paths, remove the rows, or give the folder of the images with --images-root",
+            "correct the paths, remove the rows, or give the images' folder with --images-root",
         )
     other = [f"  {row.shown}" for row in rows if row.path.suffix.lower() not in SUFFIXES]
     if other:
