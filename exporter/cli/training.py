@@ -13,6 +13,7 @@ import typer
 from exporter.cli.grouped import given, grouped
 from exporter.cli.options import network_options
 from exporter.cli.roof import app
+from models.errors import UserError
 
 if TYPE_CHECKING:
     from models.training.techniques import Techniques
@@ -29,6 +30,14 @@ class Freeze(StrEnum):
     """What stays as it is."""
 
     backbone = "backbone"
+
+
+class Variant(StrEnum):
+    """What is drawn with --synthetic."""
+
+    plain = "plain"
+    imbalanced = "imbalanced"
+    multi_label = "multi-label"
 
 
 class Loss(StrEnum):
@@ -115,6 +124,10 @@ class DataFlags:
     synthetic: Annotated[bool, _data("--synthetic", help="Train on the built-in drawn snakes.")] = (
         False
     )
+    variant: Annotated[
+        Variant | None,
+        _data("--variant", help="Of the drawn snakes: a long tail, or several in a picture."),
+    ] = None
     split: Annotated[
         Path | None,
         _data("--split", help="A file of who learns and who judges: used, or written if new."),
@@ -329,10 +342,25 @@ def train(
     asked |= {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in given(data, images_root="images").items()
-        if name != "synthetic"
+        if name not in ("synthetic", "variant")
     }
     asked["techniques"] = _techniques(layers, loss, pictures, descent)
-    training.train(training.TrainRequest(TrainSettings(**asked), data.synthetic, frozenset(asked)))
+    training.train(training.TrainRequest(TrainSettings(**asked), _drawn(data), frozenset(asked)))
+
+
+def _drawn(data: DataFlags) -> Any:
+    """Which set of drawn snakes, None for photographs.
+
+    Raises:
+        UserError: a variant of photographs.
+    """
+    if data.variant is not None and not data.synthetic:
+        raise UserError(
+            f"--variant {data.variant.value} without --synthetic.",
+            "it is a variant of the drawn snakes",
+            "add --synthetic, or leave it away",
+        )
+    return (data.variant or Variant.plain).value if data.synthetic else None
 
 
 def _techniques(

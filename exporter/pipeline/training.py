@@ -9,18 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from exporter import bundle
+from exporter.pipeline import drawn
 from exporter.pipeline.request import RequestError
 from models.errors import MissingExtraError
+from models.recipes import RECIPES, SyntheticRecipe, Variant
 from models.training.settings import TrainSettings, check
-
-DATA = "data"
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,13 @@ class TrainRequest:
 
     Attributes:
         settings: with all that was given put in; `weights` may be a run's folder.
-        synthetic: train on drawn snakes instead of photographs.
+        synthetic: train on drawn snakes instead of photographs; which, see
+            `models.recipes`.
         given: names of those settings that somebody gave: a recipe does not touch them.
     """
 
     settings: TrainSettings
-    synthetic: bool = False
+    synthetic: Variant | None = None
     given: frozenset[str] = frozenset()
 
 
@@ -57,20 +56,21 @@ def train(request: TrainRequest) -> Path:
         settings = replace(settings, weights=weights_file(settings.weights))
         if settings.quantization_aware:
             settings = continued(settings)
-        if request.synthetic:
-            settings = _with_recipe(settings, request.given)
-        return _run(settings, request.synthetic, Console())
+        recipe = RECIPES[request.synthetic] if request.synthetic else None
+        if recipe is not None:
+            settings = drawn.with_recipe(settings, recipe, request.given)
+        return _run(settings, recipe, Console())
 
 
-def _run(settings: TrainSettings, draw: bool, console: Console) -> Path:
+def _run(settings: TrainSettings, recipe: SyntheticRecipe | None, console: Console) -> Path:
     """Draw where asked, train, and say what is next; what cannot work is refused first."""
     from models import finetune
     from models.training.record import RunFolder
 
     check(settings)
     RunFolder(settings.out).check(settings.resume, settings.force)
-    if draw:
-        _draw(settings.out, console)
+    if recipe is not None:
+        drawn.draw(settings.out, recipe, console)
     checkpoint = finetune.train(
         settings, on_message=lambda text: console.print(escape(text), highlight=False)
     )
@@ -78,7 +78,7 @@ def _run(settings: TrainSettings, draw: bool, console: Console) -> Path:
     return checkpoint
 
 
-def _refuse_combinations(settings: TrainSettings, synthetic: bool) -> None:
+def _refuse_combinations(settings: TrainSettings, synthetic: Variant | None) -> None:
     if synthetic and settings.data is not None:
         raise RequestError(
             "--data and --synthetic exclude each other.",
@@ -91,7 +91,11 @@ def _refuse_combinations(settings: TrainSettings, synthetic: bool) -> None:
             "give either --data DIR or --synthetic",
             "--synthetic draws a small set of imaginary snakes",
         )
-    flags = {"--validation": settings.validation, "--labels": settings.labels}
+    flags = {
+        "--validation": settings.validation, "--labels": settings.labels,
+        "--images-root": settings.images, "--class-map": settings.class_map,
+        "--split": settings.split, "--multi-label": settings.multi_label,
+    }  # fmt: skip
     given = [flag for flag, value in flags.items() if value is not None]
     if synthetic and given:
         raise RequestError(
@@ -138,85 +142,26 @@ def _os_errors_in_words() -> Iterator[None]:
 
 
 def _say_what_next(checkpoint: Path, settings: TrainSettings, console: Console) -> None:
-    validation = _first(settings.validation)
-    calibration = _first(settings.data) or settings.out / DATA
-    if not calibration.is_dir():  # a table or COCO file: its images are what is wanted
-        calibration = settings.images or calibration.parent
-    images = f" --images {quote(str(validation))}" if validation and validation.is_dir() else ""
+    """Where the weights are, and the commands that come next."""
+    folder = quote(str(_folder_of_images(settings)))
+    judging = _first(settings.test) or _first(settings.validation)
+    flat = f" --images {quote(str(judging))}" if judging and judging.is_dir() else ""
+    held, shown = quote(str(checkpoint)), quote(str(judging or _first(settings.data)))
+    root = f" --images {quote(str(settings.images))}" if settings.images else ""
     console.print(f"[bold green]Wrote {escape(str(checkpoint))}[/]", highlight=False)
-    held = quote(str(checkpoint))
-    lines = [
-        f"Next: exporter export {held} --calibration {quote(str(calibration))}{images}",
-    ]
-    for line in lines:
+    for line in (
+        f"Next: exporter export {held} --calibration {folder}{flat}",
+        f"  or: exporter evaluate {held} --data {shown}{root}",
+    ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _folder_of_images(settings: TrainSettings) -> Path:
+    """Where training images lie, for the ranges of int8."""
+    data = _first(settings.data)
+    assert data is not None
+    return data if data.is_dir() else settings.images or data.parent
 
 
 def _first(given: Path | tuple[Path, ...] | None) -> Path | None:
     return given[0] if isinstance(given, tuple) else given
-
-
-def _with_recipe(settings: TrainSettings, given: frozenset[str]) -> TrainSettings:
-    """The drawn set's folders, labels and recipe, where nobody gave anything else."""
-    from models.data import synthetic
-    from models.recipes import SYNTHETIC
-
-    aware = settings.quantization_aware
-    options = _recipe_options(settings)
-    own_size = options["input_size"] == SYNTHETIC.options["input_size"]
-    own_size &= aware or "input_size" not in settings.options
-    recipe: dict[str, Any] = {
-        "epochs": settings.epochs if aware else SYNTHETIC.epochs,
-        "learning_rate": settings.learning_rate if aware else SYNTHETIC.learning_rate,
-        "train_size": SYNTHETIC.train_size if own_size else settings.train_size,
-        "crop_scale": SYNTHETIC.crop_scale,
-        "jitter": SYNTHETIC.jitter,
-        "vertical_flip": SYNTHETIC.vertical_flip,
-        "patience": SYNTHETIC.epochs,
-        "batch_size": SYNTHETIC.batch_size,
-    }
-    return replace(
-        settings,
-        data=settings.out / DATA / "train",
-        validation=settings.out / DATA / "validation",
-        labels=synthetic.LABELS,
-        options=options,
-        near_bits=-1,  # drawn alike, all of them
-        name="drawn-snakes",
-        **{name: value for name, value in recipe.items() if name not in given},
-    )
-
-
-def _recipe_options(settings: TrainSettings) -> dict[str, int | float]:
-    """The recipe's options as far as they suit the architecture, and those given."""
-    from models import zoo
-    from models.recipes import SYNTHETIC
-
-    entry = zoo.get(settings.architecture)
-    own = dict(SYNTHETIC.options) if entry.name == SYNTHETIC.architecture else {}
-    sizes = entry.options["input_size"]
-    drawn = SYNTHETIC.options["input_size"]
-    size = sizes.default if sizes.choices else max(drawn, sizes.smallest)
-    return {**own, "input_size": size, **settings.options}
-
-
-def _draw(out: Path, console: Console) -> None:
-    """Draw the built-in set into the run's folder, unless it lies there."""
-    from models.data import synthetic
-    from models.recipes import SYNTHETIC
-
-    folders = {
-        "train": (SYNTHETIC.train_per_class, SYNTHETIC.train_seed),
-        "validation": (SYNTHETIC.validation_per_class, SYNTHETIC.validation_seed),
-    }
-    total = sum(count for count, _ in folders.values()) * len(synthetic.LABELS)
-    with Progress(
-        TextColumn("Drawing snakes"), BarColumn(bar_width=24), MofNCompleteColumn(),
-        TimeElapsedColumn(), console=console, transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("", total=total)
-        for name, (count, seed) in folders.items():
-            synthetic.draw_dataset(
-                out / DATA / name, count, seed, SYNTHETIC.size, lambda: bar.advance(task)
-            )
-    console.print(f"Drew {total} imaginary snakes in {escape(str(out / DATA))}/", highlight=False)

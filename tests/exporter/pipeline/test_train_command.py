@@ -163,3 +163,84 @@ def test_a_file_that_cannot_be_written_is_named(
     assert ran.code == 2
     assert f"{tmp_path / 'run' / 'data' / 'train'} cannot be used" in ran.err
     assert "Permission denied" in ran.err
+
+
+@needs_lightning
+def test_the_variants_of_the_drawn_snakes(
+    tmp_path: Path, drawn: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import finetune
+    from models.data import synthetic
+    from models.recipes import IMBALANCED, MULTI_LABEL
+
+    asked: list[finetune.TrainSettings] = []
+    calls: list[tuple[object, ...]] = []
+
+    def train(settings: finetune.TrainSettings, **_: Any) -> Path:
+        asked.append(settings)
+        return settings.out / "checkpoint.safetensors"
+
+    monkeypatch.setattr(finetune, "train", train)
+    for name in ("draw_imbalanced", "draw_multi_label"):
+        monkeypatch.setattr(synthetic, name, lambda *given, name=name: calls.append((name, *given)))
+    for variant in ("imbalanced", "multi-label"):
+        ran = run_cli("train", "--synthetic", "--variant", variant, "--out", tmp_path / "run")
+        assert ran.code == 0, ran.text
+    data = tmp_path / "run" / "data"
+    assert calls[0][:4] == ("draw_imbalanced", data / "train", 250, IMBALANCED.ratio)
+    assert drawn == [data / "validation"], "as many of each where the long tail is judged"
+    species = len(synthetic.LABELS)
+    assert [call[:3] for call in calls[1:]] == [
+        ("draw_multi_label", data / "train", MULTI_LABEL.train_per_class * species),
+        ("draw_multi_label", data / "validation", MULTI_LABEL.validation_per_class * species),
+    ]
+    tail, several = asked
+    assert (tail.data, tail.validation) == (data / "train", data / "validation")
+    assert several.data == data / "train" / "labels.csv"
+    assert several.options == MULTI_LABEL.options
+    ran = run_cli("train", "--data", tmp_path, "--variant", "plain", "--out", tmp_path / "x")
+    assert ran.code == 2
+    assert "--variant plain without --synthetic" in ran.err
+
+
+@needs_lightning
+def test_weights_of_another_architecture(tmp_path: Path) -> None:
+    from models import zoo
+    from models.checkpoint import Checkpoint, save_checkpoint
+    from models.contract import Contract, Label, Preprocessing
+
+    net = zoo.create("squeezenet1_1", 3, input_size=32)
+    labels = (Label("a"), Label("b"), Label("c"))
+    other = tmp_path / "squeeze.safetensors"
+    contract = Contract(labels, Preprocessing(32, 32, 36))
+    save_checkpoint(Checkpoint("squeezenet1_1", {}, net.state_dict(), contract), other)
+    folder = bundles.write_class_images(tmp_path / "photos", 4)
+    ran = run_cli("train", "--data", folder, "--weights", other, "--freeze", "backbone",
+                  "--out", tmp_path / "run", "--input-size", 32)  # fmt: skip
+    assert ran.code == 2
+    assert "holds a squeezenet1_1" in ran.err
+    assert "--arch squeezenet1_1" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+@needs_lightning
+def test_a_frozen_backbone_from_the_command_line(tmp_path: Path) -> None:
+    """And what it says in the end: the next commands, ready for a shell."""
+    from models import zoo
+    from models.checkpoint import load_checkpoint
+
+    torch = pytest.importorskip("torch")
+    net = zoo.create("squeezenet1_1", 5, input_size=32)
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    folder = bundles.write_class_images(tmp_path / "my photos", 6)
+    ran = run_cli("train", "--data", folder, "--weights", tmp_path / "weights.pth", "--arch",
+                  "squeezenet1_1", "--input-size", 32, "--freeze", "backbone", "--unfreeze-from", 1,
+                  "--epochs", 2, "--stage-epochs", 1, "--batch-size", 4,
+                  "--out", tmp_path / "run")  # fmt: skip
+    assert ran.code == 0, ran.text
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    assert f"exporter export {checkpoint} --calibration '{folder}'" in ran.out
+    assert f"exporter evaluate {checkpoint} --data '{folder}'" in ran.out
+    assert "epoch 3/3, head and last block" in ran.out
+    assert "temperature" in ran.out
+    assert 0.05 <= load_checkpoint(checkpoint).temperature <= 20
