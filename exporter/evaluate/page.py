@@ -45,7 +45,7 @@ def render(evaluation: Evaluation, pictures: Mapping[str, Path]) -> str:
         how=words.how,
         pictures={name: _data_url(path) for name, path in pictures.items()},
         safety=words.safety_lines(evaluation),
-        chosen=words.chosen_lines(shown.chosen) if shown.chosen else [],
+        chosen=words.chosen_lines(shown.chosen, evaluation.threshold) if shown.chosen else [],
         calibrated=words.calibrated(shown),
         classes=_classes(evaluation),
         unfolded=_OPEN,

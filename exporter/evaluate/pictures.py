@@ -101,7 +101,8 @@ def _reliability(upper: Any, lower: Any, bins: Sequence[Bin]) -> None:
         lower.set_yscale("symlog", linthresh=10)
     upper.text(
         0.03, 0.97, "hatched: the gap to what was promised", transform=upper.transAxes,
-        fontsize=8, color=RED, va="top",
+        fontsize=8, color=RED, va="top", zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
     )  # fmt: skip
     for axes in (upper, lower):
         _plain_axes(axes)

@@ -30,7 +30,7 @@ def table(evaluation: Evaluation) -> RenderableType:
     parts += _worst(evaluation)
     parts += [Text(f"- {line}") for line in words.safety_lines(evaluation)]
     if shown.chosen is not None:
-        lines = words.chosen_lines(shown.chosen)
+        lines = words.chosen_lines(shown.chosen, evaluation.threshold)
         parts += [Text(f"- {line}", "bold" if not place else "")
                   for place, line in enumerate(lines)]  # fmt: skip
     parts.append(Text(f"- {words.calibrated(shown)}"))

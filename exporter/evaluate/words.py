@@ -97,8 +97,12 @@ def safety_lines(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def chosen_lines(chosen: Chosen) -> list[str]:
-    """The threshold for a stated rate, and what it costs."""
+def chosen_lines(chosen: Chosen, own: float) -> list[str]:
+    """The threshold for a stated rate, and what it costs.
+
+    Args:
+        own: the contract's threshold.
+    """
     wanted = f"at most {100 * chosen.most:g} % of venomous called harmless"
     if chosen.threshold is None or chosen.safety is None:
         return [f"{wanted}: no threshold does it, some are missed with certainty"]
@@ -108,6 +112,11 @@ def chosen_lines(chosen: Chosen) -> list[str]:
         f"it costs {share(chosen.safety.not_sure_of_all)} 'not sure' of all images, "
         f"{rate(chosen.safety.not_sure)} of those of venomous species",
     ]
+    if chosen.threshold < own:
+        lines.append(
+            f"the model's own threshold {own:g} keeps it already, with more 'not sure'; "
+            "lower it only if that is too much"
+        )
     high = chosen.safety.called_harmless.interval[1]
     if chosen.needed is not None and high > chosen.most:
         lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from exporter.evaluate import files
 from exporter.prove.runtimes.base import Pixels, Probabilities, Runtime, Session
 from models.contract import Contract, Label
 from support import bundles
+from support.cli import Ran, run_cli
 
 VENOM = ("yes", "no", "unknown", "no", "yes", "no", "yes", "no", "unknown", "no")
 PER_CLASS = 6
@@ -80,3 +83,20 @@ class SaidRuntime(Runtime):
 
     def open(self, path: Path, contract: Contract, threads: int = 1) -> Session:
         return Said(iter(self.rows))
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / files.JSON).read_text(encoding="utf-8"))
+    return found
+
+
+def evaluate(*words: object) -> Ran:
+    """One thread: several would wait for each other where the tests share the processor."""
+    return run_cli("evaluate", *words, "--threads", 1)
+
+
+def refused(*words: object) -> str:
+    ran = evaluate(*words)
+    assert ran.code == 2, ran.text
+    assert "Traceback" not in ran.text
+    return ran.text

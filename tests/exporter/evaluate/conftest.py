@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exporter.evaluate import files
 from support import bundles, nets
 from support.cli import run_cli
 from support.evaluating import PER_CLASS, World, hard_image, write_checkpoint
@@ -33,3 +34,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     from models.checkpoint import load_checkpoint
 
     return World(checkpoint, root / "data", root / "dist", load_checkpoint(checkpoint).contract)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the pictures away where nobody looks at them: they take most of the time."""
+    monkeypatch.setattr(files, "_draw", lambda *_: None)

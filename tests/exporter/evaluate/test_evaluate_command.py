@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,18 +14,8 @@ from PIL import Image
 
 from exporter.evaluate import files
 from support import bundles
-from support.cli import Ran, run_cli
-from support.evaluating import PER_CLASS, VENOM, World, write_checkpoint
-
-
-def numbers(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / files.JSON).read_text(encoding="utf-8"))
-    return found
-
-
-def evaluate(*words: object) -> Ran:
-    """One thread: several would wait for each other where the tests share the processor."""
-    return run_cli("evaluate", *words, "--threads", 1)
+from support.cli import run_cli
+from support.evaluating import PER_CLASS, VENOM, World, evaluate, numbers, refused, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +32,6 @@ def of_bundle(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ran = evaluate(world.dist, "--data", world.data, "--out", out)
     assert ran.code == 0, ran.text
     return out
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the pictures away where nobody looks at them: they take most of the time."""
-    monkeypatch.setattr(files, "_draw", lambda *_: None)
 
 
 def probabilities(world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -254,74 +237,12 @@ def test_limit_takes_images_of_all_classes(world: World, tmp_path: Path) -> None
     assert "20 of 60 images" in " ".join(found["notes"])
 
 
-def refused(*words: object) -> str:
-    ran = evaluate(*words)
-    assert ran.code == 2, ran.text
-    assert "Traceback" not in ran.text
-    return ran.text
-
-
-@pytest.mark.usefixtures("quick")
-def test_what_cannot_be_evaluated_is_refused(world: World, tmp_path: Path) -> None:
-    data = ("--data", world.data)
-    assert "does not exist" in refused(tmp_path / "none", *data)
-    (tmp_path / "notes.txt").write_text("x")
-    assert "nothing that can be evaluated" in refused(tmp_path / "notes.txt", *data)
-    assert "holds weights only" in refused(bundles.DECIDED, *data)
-    bad = tmp_path / "bad.onnx"
-    bad.write_bytes(b"no model")
-    assert "is not an ONNX model" in refused(bad, *data)
-    stripped = tmp_path / "m.tflite"
-    stripped.write_bytes((world.dist / "model_float32.tflite").read_bytes().split(b"PK\3\4")[0])
-    assert "carries no contract" in refused(stripped, *data)
-    contract = ("--contract", world.dist / "contract.json")
-    assert evaluate(stripped, *data, *contract, "--limit", 5).code == 0
-    assert "leave --contract away" in refused(world.dist, *data, *contract)
-
-
-@pytest.mark.usefixtures("quick")
-def test_data_that_does_not_fit_is_refused(world: World, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(world.data / "species 1", data / "species 1")
-    shutil.copytree(world.data / "species 2", data / "a stranger")
-    said = refused(world.checkpoint, "--data", data)
-    assert "a class that the model does not know: a stranger" in said
-    assert "species 0" in said
-    assert not (tmp_path / "snakes-evaluation").exists()
-    broken = tmp_path / "broken"
-    for name in ("species 1", "species 2"):
-        (broken / name).mkdir(parents=True)
-        (broken / name / "a.png").write_bytes(name.encode())
-    assert "None of the photographs can be decoded" in refused(world.checkpoint, "--data", broken)
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_rate_that_cannot_be_counted_is_refused(world: World, tmp_path: Path) -> None:
-    plain = bundles.write_decided_checkpoint(tmp_path / "plain.safetensors")
-    rate = ("--most-missed", 0.01)
-    assert "no class is known to be venomous" in refused(plain, "--data", world.data, *rate)
-    assert "is no share" in refused(world.checkpoint, "--data", world.data, "--most-missed", 1.5)
-    harmless = tmp_path / "harmless"
-    for name in ("species 1", "species 3"):
-        shutil.copytree(world.data / name, harmless / name)
-    said = refused(world.checkpoint, "--data", harmless, *rate)
-    assert "no image of a venomous species" in said
-
-
 def test_without_attributes_there_is_no_picture_of_them(world: World, tmp_path: Path) -> None:
     plain = bundles.write_decided_checkpoint(tmp_path / "plain.safetensors")
     out = tmp_path / "out"
     assert evaluate(plain, "--data", world.data, "--out", out, "--limit", 10).code == 0
     assert not (out / files.SAFETY).exists()
     assert numbers(out)["files"][0]["safety"] is None
-
-
-def test_a_folder_with_other_files_is_not_replaced(world: World, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "thesis.txt").write_text("years of work")
-    assert "thesis.txt" in refused(world.checkpoint, "--data", world.data, "--out", out)
-    assert (out / "thesis.txt").exists()
 
 
 @pytest.mark.usefixtures("quick")
@@ -356,3 +277,53 @@ def test_a_table_with_other_names_is_taken(
     assert ran.code == 0, ran.text
     found = numbers(tmp_path / "out")["files"][0]["scores"]
     assert found == numbers(of_checkpoint)["files"][0]["scores"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_several_labels_an_image_with_the_contracts_thresholds(
+    world: World, tmp_path: Path
+) -> None:
+    from sklearn.metrics import average_precision_score, classification_report
+
+    thresholds = (0.1, 0.9, *(0.3,) * 8)
+    model = write_checkpoint(
+        tmp_path / "many.safetensors", activation="sigmoid", thresholds=thresholds
+    )
+    paths = sorted(world.data.rglob("*.png"))[:40]
+    right = np.zeros((40, 10), dtype=int)
+    for row, path in zip(right, paths, strict=True):
+        first = int(path.parent.name.split()[1])
+        row[[first, (first + int(path.stem) % 2) % 10]] = 1
+    rows = [
+        f"{path.relative_to(world.data).as_posix()},"
+        + "|".join(f"species {index}" for index in np.flatnonzero(row))
+        for path, row in zip(paths, right, strict=True)
+    ]
+    (tmp_path / "set.csv").write_text("file,labels\n" + "\n".join(rows) + "\n")
+    data = ("--data", tmp_path / "set.csv", "--images", world.data)
+    ran = evaluate(model, *data, "--out", tmp_path / "out")
+    assert ran.code == 0, ran.text
+    found = numbers(tmp_path / "out")["files"][0]["scores"]
+
+    import torch
+
+    from models.checkpoint import build, load_checkpoint
+    from models.classifier import Classifier
+    from models.images import load_pixels
+
+    checkpoint = load_checkpoint(model)
+    batch = np.stack([load_pixels(path, checkpoint.contract.preprocessing) for path in paths])
+    with torch.inference_mode():
+        table = Classifier(build(checkpoint), checkpoint.contract)(torch.from_numpy(batch)).numpy()
+    theirs = classification_report(
+        right, table >= np.array(thresholds), output_dict=True, zero_division=0
+    )
+    assert found["micro"]["f1"] == pytest.approx(theirs["micro avg"]["f1-score"], abs=1e-6)
+    for index, each in enumerate(found["classes"]):
+        assert each["recall"] == pytest.approx(theirs[str(index)]["recall"], abs=1e-6)
+    known = [index for index in range(10) if right[:, index].any()]
+    assert found["mean_average_precision"] == pytest.approx(
+        np.mean([average_precision_score(right[:, i], table[:, i]) for i in known]), abs=1e-5
+    )
+    said = refused(model, *data, "--most-missed", 0.01)
+    assert "one class an image" in said

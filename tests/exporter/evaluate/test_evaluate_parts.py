@@ -58,6 +58,10 @@ def test_four_images_by_hand(tmp_path: Path) -> None:
     assert shown.scores.accuracy == 0.75
     assert (shown.safety.called_harmless.count, shown.safety.called_harmless.of) == (1, 2)
     assert shown.chosen.threshold == pytest.approx(0.6001)
+    assert "keeps it already" not in _printed(terminal.table(found))
+    cautious = replace(CONTRACT, not_sure_threshold=0.7)
+    found, _ = measured(given, cautious, 0.0, first=SaidRuntime(ROWS))
+    assert "own threshold 0.7 keeps it already" in _printed(terminal.table(found))
     assert [(each.truth, each.answer, each.count) for each in found.confusions] == [
         (0, 0, 1), (0, 1, 1), (1, 1, 1), (2, 2, 1),
     ]  # fmt: skip
