@@ -105,6 +105,14 @@ def test_a_small_version_passes_in_every_format(name: str, tmp_path: Path) -> No
     check(proven(net, contract, tmp_path, quantizer))
 
 
+def test_the_widest_dilation_passes_in_every_format(tmp_path: Path) -> None:
+    entry, options = narrow_zoo.narrow("mobilenet_v2")
+    finest = {**options, "output_stride": 8}  # dilated by 2 and by 4
+    net, contract = zoo_nets.decided(entry, CLASSES, clear=True, **finest)
+    assert {c.dilation for c in net.modules() if isinstance(c, torch.nn.Conv2d)} >= {(4, 4)}
+    check(proven(net, contract, tmp_path, "fast"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", zoo.names())

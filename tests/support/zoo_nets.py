@@ -281,8 +281,9 @@ def _rescale(module: Any, _: Any, output: torch.Tensor) -> torch.Tensor:
     """Give each channel of a layer's results a mean and a spread of its own."""
     import torch
 
-    axes = (0, 2, 3) if output.ndim == 4 else (0,)
-    shape = (1, -1) + (1,) * (output.ndim - 2)
+    dense = isinstance(module, torch.nn.Linear)  # its channels are last, whatever stands before
+    axes = tuple(range(output.ndim - 1)) if dense else (0, 2, 3)
+    shape = (-1,) if dense else (1, -1, 1, 1)
     spread, mean = torch.std_mean(output, axes, correction=0)
     factor = torch.empty_like(spread).uniform_(0.6, 1.4) / spread.clamp_min(1e-4)
     wanted = torch.empty_like(mean).normal_(_LIFT, 0.3)

@@ -34,10 +34,20 @@ def main() -> None:
     console = Console(highlight=False)
     chosen = [s for s in subjects(options.side) if not options.only or s.name in options.only]
     options.work.mkdir(parents=True, exist_ok=True)
-    results = []
+    results: list[dict[str, Any]] = []
+    broken_off = []
     for number, subject in enumerate(chosen, 1):
         console.print(f"{number} of {len(chosen)}: {subject.title} at {subject.side} px")
-        results.append(_tried(subject, options, console))
+        result = _tried(subject, options, console)
+        if result is None:
+            broken_off.append(subject.title)
+        else:
+            results.append(result)
+    if broken_off:
+        raise SystemExit(
+            f"No page was written: {', '.join(broken_off)} broke off, see above: a defect. "
+            "The others are kept: the same command goes on."
+        )
     words = _words(options.side)
     command = "make coverage-table" + (
         f' COVERAGE_FLAGS="--side {options.side}"' if options.side else ""
@@ -56,7 +66,10 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _tried(subject: Subject, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _tried(
+    subject: Subject, options: argparse.Namespace, console: Console
+) -> dict[str, Any] | None:
+    """What came of one trial, kept or anew; None where it broke off."""
     kept = options.work / f"{subject.name}-{subject.kind}-{subject.side}-{source_hash()[:12]}.json"
     if kept.is_file() and not options.anew:
         found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
@@ -65,7 +78,7 @@ def _tried(subject: Subject, options: argparse.Namespace, console: Console) -> d
         words = [subject.name, subject.kind, str(subject.side), subject.head, folder]
         ran = subprocess.run([sys.executable, "-m", "zoo_coverage.trial", *words], check=False)
         if ran.returncode:
-            raise SystemExit(f"{subject.title}: the trial broke off, which is a defect; see above")
+            return None
         shutil.copyfile(Path(folder) / RESULT, kept)
     result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     console.print(f"  {result.get('refused', 'exported').splitlines()[0]}")

@@ -56,8 +56,10 @@ def _to_float16(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float16]:
 def _largest(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Where the largest 32 of each row are, from large to small, of equal ones the first.
 
-    What a stable sort of the whole rows gives; of long rows only a few values are sorted.
+    What a stable sort of the whole rows gives, NaNs last; of long rows only a few values are
+    sorted.
     """
+    sizes = np.where(np.isnan(sizes), -np.inf, sizes)
     count = sizes.shape[1]
     if count <= _SETTLED_BY:
         return np.argsort(-sizes, axis=1, kind="stable")
