@@ -20,7 +20,7 @@ from models.checkpoint import load_checkpoint, save_checkpoint
 from models.data.labelled import DataError
 from models.training.settings import FROZEN, TrainingError, TrainSettings, check
 from models.training.stages import plan
-from models.training.techniques import Mixing, Stages, Techniques
+from models.training.techniques import Descent, Mixing, Stages, Techniques
 
 if importlib.util.find_spec("lightning") is None:
     pytest.skip("needs the extra 'train'", allow_module_level=True)
@@ -162,6 +162,16 @@ def test_statistics_of_frozen_layers_do_not_move_and_those_of_others_do(
     assert first
     assert all(name.startswith("features.18") for name in first), "after a validation too"
     assert "classifier.0" in steps[0], "the head's dropout"
+
+
+def test_averaged_weights_leave_what_is_frozen_to_the_last_bit(settings: TrainSettings) -> None:
+    before = beginning(settings)
+    averaged = dataclasses.replace(frozen(unfreeze_blocks=1), descent=Descent(ema=0.9))
+    state, history, _ = after(dataclasses.replace(settings, techniques=averaged))
+    assert len(history["epochs"]) == 5
+    learning = ("features.18.", "classifier.1.")
+    assert moved(before, state)
+    assert all(name.startswith(learning) for name in moved(before, state))
 
 
 def test_discriminative_rates_reach_the_optimizer(settings: TrainSettings) -> None:
