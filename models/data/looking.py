@@ -8,6 +8,7 @@ under another size, quality or brightness, not under a mirror or a narrower crop
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from PIL import Image
 from models.data.folder import BrokenImage, workers
 from models.data.labelled import DataError, Item
 from models.data.words import listed, plural
+from models.errors import MissingExtraError
 from models.images import ImageError, open_rgb
 
 NEAR_BITS = 6  # of 64; measured in docs/data.md
@@ -70,7 +72,12 @@ def look_at(
     Args:
         on_image: called in this thread after each content: how many are done, of how many.
         hashes: without, only whether they can be decoded and how large they are is found.
+
+    Raises:
+        MissingExtraError: imagehash is wanted and not installed.
     """
+    if hashes and importlib.util.find_spec("imagehash") is None:
+        raise MissingExtraError("imagehash", "train", "Finding near copies")
     first = list({item.digest: item for item in items}.values())
     seen: dict[str, Look] = {}
     reasons: dict[str, str] = {}
