@@ -17,7 +17,7 @@ from models.data.dividing import Divided
 from models.data.labelled import LabelledSet
 from models.training import reading
 from models.training.calibrating import calibrate
-from models.training.measuring import measure
+from models.training.measuring import measure, measure_all, test_line
 from models.training.naming import settle_labels
 from models.training.record import RunFolder, describe
 from models.training.settings import (
@@ -29,6 +29,7 @@ from models.training.settings import (
     TrainSettings,
     check,
 )
+from models.training.techniques import settled_criterion, settled_loss
 
 __all__ = [
     "FINE_TUNE",
@@ -73,6 +74,14 @@ def train(
     _refuse_own_weights(settings, folder)
     divided = Divided(*data, None) if data else reading.read(settings, on_message)
     train_set, validation_set, test_set = divided.train, divided.validation, divided.test
+    settled_loss(settings.techniques.loss, train_set.multi_label)
+    settled_criterion(settings.techniques.keeping, train_set.multi_label)
+    if settings.quantization_aware and train_set.multi_label:
+        raise TrainingError(
+            "--quantization-aware trains one class an image.",
+            "these images may have several",
+            "train in float; exporter export quantizes it afterwards",
+        )
     labels = settle_labels(settings.labels, train_set.classes)
     description = describe(settings, labels, train_set, validation_set)
     if settings.resume:
@@ -92,9 +101,9 @@ def train(
     history = _fit(settings, folder, begin, labels, (train_set, validation_set), on_message)
     history |= calibrate(folder.checkpoint, validation_set, on_message, settings.temperature)
     if test_set is not None:
-        accuracy = measure(folder.checkpoint, test_set)
-        history["test_accuracy"] = round(accuracy, 5)
-        on_message(f"test accuracy {accuracy:.2%} on {len(test_set)} images")
+        found = measure_all(folder.checkpoint, test_set)
+        history |= {f"test_{name}": round(value, 5) for name, value in found.items()}
+        on_message(f"{test_line(found)} on {len(test_set)} images")
     folder.write_history(**history, finished=True)
     return folder.checkpoint
 
@@ -130,7 +139,10 @@ def _fit(
     from models.training.start import starting_network
 
     contract = Contract(
-        labels, settings.preprocessing, name=settings.name or folder.path.resolve().name
+        labels,
+        settings.preprocessing,
+        activation="sigmoid" if sets[0].multi_label else "softmax",
+        name=settings.name or folder.path.resolve().name,
     )
     notes: dict[str, Any] = {}
     adaptation = None

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from models.data.labelled import LabelledSet
 from models.training.library import torch
 from models.training.pictures import Pictures
+from models.training.sampling import balanced_order
 from models.training.settings import TrainSettings
 
 Place = tuple[int, int]  # epoch, index of the picture
@@ -45,9 +46,37 @@ class EpochSampler(Sampler[Place]):
         return self._count
 
     def __iter__(self) -> Iterator[Place]:
-        generator = torch.Generator().manual_seed(mixed_seed(self._seed, self.epoch))
-        for index in torch.randperm(self._count, generator=generator).tolist():
+        for index in self.order(mixed_seed(self._seed, self.epoch)):
             yield self.epoch, index
+
+    def order(self, seed: int) -> list[int]:
+        """The pictures of an epoch, as many as there are, by a seed that is the epoch's."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randperm(self._count, generator=generator).tolist()
+
+
+class BalancedSampler(EpochSampler):
+    """Each class equally often, see `models.training.sampling`; as many pictures an epoch."""
+
+    def __init__(self, labels: Sequence[Sequence[int]], seed: int) -> None:
+        super().__init__(len(labels), seed)
+        self._labels = labels
+
+    def order(self, seed: int) -> list[int]:
+        return balanced_order(self._labels, seed)
+
+
+def sampler_of(targets: Sequence[int] | Tensor, settings: TrainSettings) -> EpochSampler:
+    """Which pictures an epoch goes through, in which order.
+
+    Args:
+        targets: integers `[images]`, or 0 and 1 `[images, classes]`.
+    """
+    if not settings.techniques.mixing.balanced_sampling:
+        return EpochSampler(len(targets), settings.seed)
+    found = torch.as_tensor(targets)
+    rows = found[:, None] if found.ndim == 1 else [row.nonzero()[:, 0] for row in found]
+    return BalancedSampler([row.tolist() for row in rows], settings.seed)
 
 
 class Augmented(Dataset[tuple[Tensor, int | Tensor]]):
@@ -117,7 +146,18 @@ def augmentation(settings: TrainSettings) -> Callable[[Tensor], Tensor]:
     ]
     if settings.vertical_flip:
         steps.append(v2.RandomVerticalFlip())
-    if jitter > 0:  # no hue: colour tells species apart
+    mixing = settings.techniques.mixing
+    if mixing.randaugment:  # colours and contrast among its operations, hue is not
+        middle = [128, 128, 128]  # beyond the edges of a turned picture: next to zero
+        steps.append(
+            v2.RandAugment(
+                mixing.randaugment,
+                mixing.magnitude,
+                interpolation=v2.InterpolationMode.BILINEAR,
+                fill=middle,
+            )
+        )
+    elif jitter > 0:  # no hue: colour tells species apart
         steps.append(v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter))
     return v2.Compose(steps)
 
@@ -129,7 +169,7 @@ def training_loader(
     return DataLoader(
         Augmented(pictures, targets, augmentation(settings), settings.seed),
         batch_size=min(settings.batch_size, len(targets)),
-        sampler=EpochSampler(len(targets), settings.seed),
+        sampler=sampler_of(targets, settings),
         drop_last=True,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,

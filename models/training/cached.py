@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from models.data.labelled import Item, LabelledSet
 from models.features import Backbone, Features, differing, frozen_features, key_parts
-from models.training.batches import EpochSampler, Place
+from models.training.batches import Place, sampler_of
+from models.training.judging import Goal
 from models.training.library import torch
 from models.training.progress import bar
 from models.training.settings import TrainSettings
@@ -43,13 +44,28 @@ class HeadTask(Task):
         tail: its layers from the head on, sharing their parameters.
     """
 
-    def __init__(self, net: nn.Module, tail: nn.Module, settings: TrainSettings, steps: int):
-        super().__init__(tail, settings, steps)
+    def __init__(
+        self,
+        net: nn.Module,
+        tail: nn.Module,
+        settings: TrainSettings,
+        steps: int,
+        goal: Goal | None = None,
+    ) -> None:
+        super().__init__(tail, settings, steps, goal=goal)
         whole = net.state_dict(keep_vars=True)
         names = {id(value): name for name, value in whole.items()}
         own = tail.state_dict(keep_vars=True)
         self._names = {name: names[id(value)] for name, value in own.items()}
         self._whole = (net,)  # in a tuple it is no part of this module, nor of its checkpoints
+
+    def last_layers(self) -> tuple[str, ...]:
+        layers = (nn.Linear, nn.Conv2d)
+        return tuple(path for path, each in self.net.named_modules() if isinstance(each, layers))
+
+    def mixed(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """As they are: pictures are mixed, features are not."""
+        return pixels, targets
 
     def _normalized(self, pixels: Tensor) -> Tensor:
         return pixels
@@ -95,7 +111,7 @@ def loaders(
         DataLoader(
             learned,
             batch_size=min(settings.batch_size, len(targets)),
-            sampler=EpochSampler(len(targets), settings.seed),
+            sampler=sampler_of(targets, settings),
             drop_last=True,
             collate_fn=_as_is,
         ),

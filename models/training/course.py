@@ -22,6 +22,7 @@ from models.training.adapting import Adaptation
 from models.training.averaging import Averaging
 from models.training.batches import targets_of
 from models.training.blocks import last_blocks, parts_of
+from models.training.judging import goal_of
 from models.training.keeper import Keeper, Meter
 from models.training.library import lightning, torch
 from models.training.loading import Decoded, decode, scratch_in
@@ -29,7 +30,7 @@ from models.training.progress import bar
 from models.training.record import RunFolder
 from models.training.settings import TrainingError, TrainSettings
 from models.training.stages import Stage, plan
-from models.training.task import ACCURACY, Task
+from models.training.task import Task
 
 Say = Callable[[str], None]
 Loaders = tuple[Any, Any]
@@ -132,7 +133,8 @@ class Course:
         if stage.blocks is not None:
             decay = self._settings.techniques.stages.rate_decay
             learning = last_blocks(self._parts, self._net, stage.blocks, decay)
-        return Task(self._net, stage.settings, steps, pictures, learning), loaders
+        goal = goal_of(self._sets[0])
+        return Task(self._net, stage.settings, steps, pictures, learning, goal), loaders
 
     def _on_features(self, stage: Stage) -> tuple[Task, Loaders]:
         options = zoo.get(self._settings.architecture).settle(self._settings.options)
@@ -143,7 +145,8 @@ class Course:
         targets = [targets_of(part) for part in self._sets]
         loaders = cached.loaders(views, targets[0], judging, targets[1], stage.settings)
         steps = len(loaders[0]) * stage.epochs
-        return cached.HeadTask(self._net, backbone.tail, stage.settings, steps), loaders
+        goal = goal_of(self._sets[0])
+        return cached.HeadTask(self._net, backbone.tail, stage.settings, steps, goal), loaders
 
     @cached_property
     def _decoded(self) -> Decoded:
@@ -162,7 +165,10 @@ class Course:
         if self._adaptation is not None:
             self._adaptation.before(task, loaders[1], self.keeper, last is None)
         stopping = lightning.pytorch.callbacks.EarlyStopping(
-            ACCURACY, mode="max", patience=self._settings.patience, check_on_train_epoch_end=False
+            self.keeper.criterion,
+            mode="max",
+            patience=self._settings.patience,
+            check_on_train_epoch_end=False,
         )
         steps = len(loaders[0]) * stage.epochs
         with bar(steps, self._settings.progress) as shown, fitting.quiet():

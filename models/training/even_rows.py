@@ -14,6 +14,7 @@ holds the rows as the optimizer left them, at any length.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ class EvenRows:
         self._layers: dict[str, Any] = {path: net.get_submodule(path) for path in paths}
         self._lengths: dict[str, float] = {}
         self._scale = scale
-        self._handles = []
+        self._handles: list[Any] = []
         for path, layer in self._layers.items():
             _refuse_others(path, layer)
             lengths = _lengths(layer.weight.detach())
@@ -54,7 +55,18 @@ class EvenRows:
         return dict(self._lengths)
 
     def load_state_dict(self, lengths: Mapping[str, float]) -> None:
-        self._lengths = dict(lengths)
+        self._lengths.clear()
+        self._lengths.update(lengths)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EvenRows:
+        """For a copy of the network, as an average of weights is kept in: the same lengths.
+
+        Its layers answer with these rows too, since copies of modules keep their hooks.
+        """
+        twin = object.__new__(EvenRows)
+        twin._layers = copy.deepcopy(self._layers, memo)
+        twin._lengths, twin._scale, twin._handles = self._lengths, self._scale, []
+        return twin
 
     def plain(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state_dict of the network as that of plain layers which answer the same.

@@ -145,8 +145,7 @@ def disk_errors_in_words(folder: RunFolder) -> Iterator[None]:
 def _interrupted(keeper: Keeper) -> TrainingInterruptedError:
     done = len(keeper.epochs)
     kept = (
-        f"the best weights so far are {keeper.folder.checkpoint} "
-        f"(validation accuracy {keeper.best['validation_accuracy']:.2%})"
+        f"the best weights so far are {keeper.folder.checkpoint} ({keeper.best_in_words()})"
         if keeper.best is not None
         else "no epoch was finished, so there are no weights yet"
     )

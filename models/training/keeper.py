@@ -9,19 +9,21 @@ from typing import Any
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.contract import Contract
 from models.training.averaging import judged_task
+from models.training.judging import ACCURACY, LOSS, MACRO_F1, MEAN_AVERAGE_PRECISION, criterion_of
+from models.training.judging import in_words as figure_in_words
 from models.training.library import lightning
 from models.training.progress import Bar
 from models.training.record import RunFolder
 from models.training.settings import TrainSettings
 from models.training.stages import Stage
-from models.training.task import ACCURACY, Task
+from models.training.task import Task
 
 
 class Keeper(lightning.Callback):
     """After each epoch: a row of metrics, the weights if they are the best, `last.ckpt`.
 
-    The best epoch has the highest validation accuracy, of several the lowest
-    validation loss.
+    The best epoch has the highest figure of the kind asked for (`models.training.techniques.
+    Keeping`), of several the lowest validation loss.
 
     Args:
         settings: of the run.
@@ -44,6 +46,7 @@ class Keeper(lightning.Callback):
         self._contract = contract
         self.say = on_message
         self._notes = dict(notes or {})
+        self.criterion = criterion_of(settings, contract.activation == "sigmoid")
         self._started = 0.0
         self.epochs: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -77,15 +80,19 @@ class Keeper(lightning.Callback):
             "epoch": len(self.epochs) + 1,
             **({"stage": self.stage_name} if self.stage_name else {}),
             "training_loss": round(pl_module.training_loss(), 7),
-            "validation_loss": round(float(metrics["validation_loss"]), 7),
-            "validation_accuracy": round(float(metrics[ACCURACY]), 5),
+            LOSS: round(float(metrics[LOSS]), 7),
+            **{
+                name: round(float(metrics[name]), 5)
+                for name in (ACCURACY, MEAN_AVERAGE_PRECISION, MACRO_F1)
+                if name in metrics
+            },
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.perf_counter() - self._started, 2),
         }
         self.epochs.append(row)
         last = (trainer.max_epochs or 0) - 1
         self.complete = bool(trainer.should_stop) or trainer.current_epoch >= last
-        better = self.best is None or _rank(row) > _rank(self.best)
+        better = self.best is None or self._rank(row) > self._rank(self.best)
         if better:
             self._keep(row, judged_task(trainer, pl_module))
         self.folder.write_history(self.epochs, best=self.best, finished=False)
@@ -96,15 +103,23 @@ class Keeper(lightning.Callback):
             f"epoch {row['epoch']}/{self.total}"
             + (f", {self.stage_name}" if self.stage_name else "")
             + f": loss {row['training_loss']:.3f}, "
-            f"validation accuracy {row['validation_accuracy']:.2%}"
+            + figure_in_words(self.criterion, row[self.criterion])
             + (" (best)" if better else "")
             + f", {row['seconds']:.{0 if row['seconds'] >= 1 else 2}f} s"
         )
 
     def begin_with(self, task: Task, accuracy: float, loss: float) -> None:
         """Let the weights that a run begins with be the best until an epoch is better."""
-        row = {"epoch": 0, "validation_loss": loss, "validation_accuracy": accuracy}
+        row = {"epoch": 0, LOSS: loss, ACCURACY: accuracy}
         self._keep(row, task)
+
+    def best_in_words(self) -> str:
+        """How good the weights are that are kept."""
+        assert self.best is not None
+        return figure_in_words(self.criterion, self.best[self.criterion])
+
+    def _rank(self, row: dict[str, Any]) -> tuple[float, float]:
+        return row[self.criterion], -row[LOSS]
 
     def _keep(self, row: dict[str, Any], task: Task) -> None:
         self.best = row
@@ -131,7 +146,3 @@ class Meter(lightning.Callback):
         epoch = f"Epoch {len(self._keeper.epochs) + 1}/{self._keeper.total}"
         text = f"{epoch}, loss {pl_module.training_loss():.3f}"
         self._bar.advance(text, trainer.global_step)
-
-
-def _rank(row: dict[str, Any]) -> tuple[float, float]:
-    return row["validation_accuracy"], -row["validation_loss"]

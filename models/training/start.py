@@ -41,11 +41,15 @@ def starting_network(
     """
     import torch
 
+    from models.initialization import initialize
+
     entry = zoo.get(settings.architecture)
     torch.manual_seed(settings.seed)
     if settings.weights == NO_WEIGHTS:
         on_message(f"{entry.name}: fresh weights")
-        return entry.create(len(labels), settings.options)
+        net = entry.create(len(labels), settings.options)
+        initialize(net, entry)
+        return net
     return _continued_network(settings, entry, labels, on_message)
 
 

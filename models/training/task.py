@@ -9,19 +9,22 @@ from torch import Tensor, nn
 
 from models import zoo
 from models.contract import LUMA
+from models.losses import LDAM, make_loss
 from models.training.batches import mixed_seed
 from models.training.blocks import Learning, whole
 from models.training.descent import optimizer_of, schedule_of
+from models.training.even_rows import EvenRows
+from models.training.judging import Goal, Judge
 from models.training.library import lightning, torch
+from models.training.mixing import Mixer
 from models.training.quantization_aware import QuantizationAware
 from models.training.settings import TrainSettings
 
-ACCURACY = "validation_accuracy"
 _MEASURED_AT_ONCE = 16
 
 
 class Task(lightning.LightningModule):
-    """AdamW on a one-cycle schedule, cross-entropy with smoothed labels, or what was chosen.
+    """One stage of a training: the loss, the optimizer and the schedule that were chosen.
 
     Weights and pictures lie channels-last in memory, which halves the time on a CPU. Heads
     that exist in training only add their losses, weighed as the architecture says.
@@ -33,6 +36,8 @@ class Task(lightning.LightningModule):
             is trained and judged as int8; None for one that is trained in float.
         learning: which parameters learn and how fast; None for all, the last layers faster,
             as the recipe says.
+        goal: what the answers are to be; None for one class an image, of which nothing more
+            is known.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Task(lightning.LightningModule):
         steps: int,
         pictures: Tensor | None = None,
         learning: Learning | None = None,
+        goal: Goal | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -53,9 +59,17 @@ class Task(lightning.LightningModule):
         self._entry = zoo.get(settings.architecture)
         self._learning = learning or whole(self._entry, net, settings.recipe.head_factor)
         self._learning.freeze(net)
-        self._loss = nn.CrossEntropyLoss(label_smoothing=settings.techniques.loss.label_smoothing)
+        goal = goal or Goal()
+        techniques = settings.techniques
+        self._loss = make_loss(
+            techniques.loss, goal.counts, goal.multi_label, settings.recipe.epochs
+        )
+        self._mixer = Mixer(techniques.mixing, len(goal.counts))
+        self._rows: EvenRows | None = None
+        if isinstance(self._loss, LDAM) and pictures is None:
+            self._rows = EvenRows(net, self.last_layers(), techniques.loss.scale)
+        self.judge = Judge(goal.multi_label)
         self._sums: dict[str, Tensor] = {}
-        self._judged: dict[str, Tensor] = {}
         if pictures is not None:
             self.aware = QuantizationAware(net, self._normalized(pictures[:1]))
             self.measure_ranges()
@@ -90,13 +104,24 @@ class Task(lightning.LightningModule):
             batches = self._pictures.split(_MEASURED_AT_ONCE)
             self.aware.measure(self._normalized(each.to(self.device)) for each in batches)
 
+    def last_layers(self) -> tuple[str, ...]:
+        """Module paths in `net` of the layers that give logits."""
+        return (self._entry.head, *self._entry.auxiliary)
+
+    def mixed(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """A training batch with pictures mixed into each other, where that was asked for."""
+        if not self._mixer:
+            return pixels, targets
+        return self._mixer(pixels, targets, mixed_seed(self._settings.seed, self.global_step, -2))
+
     def on_train_epoch_start(self) -> None:
+        self._loss.set_epoch(self.current_epoch)
         self._sums = {name: torch.zeros((), device=self.device) for name in ("loss", "count")}
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         # Dropout draws from the global generator: seeded by step, a resumed run repeats it.
         torch.manual_seed(mixed_seed(self._settings.seed, self.global_step, -1))
-        pixels, targets = batch
+        pixels, targets = self.mixed(*batch)
         loss = self._whole_loss(self(pixels), targets)
         if not bool(torch.isfinite(loss)):
             raise ArithmeticError("the training loss is not finite")
@@ -114,7 +139,8 @@ class Task(lightning.LightningModule):
 
     def kept_state(self) -> Mapping[str, Tensor]:
         """What a checkpoint keeps: the network's state_dict as it was last judged."""
-        return dict(self.net.state_dict())
+        state = dict(self.net.state_dict())
+        return state if self._rows is None else self._rows.plain(state)
 
     def training_loss(self) -> float:
         """Mean over the epoch so far."""
@@ -122,21 +148,29 @@ class Task(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.measure_ranges()
-        names = ("correct", "entropy", "judged")
-        self._judged = {name: torch.zeros((), device=self.device) for name in names}
+        self.judge.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         pixels, targets = batch
         with torch.autocast(self.device.type, enabled=False):  # as it will be exported
             logits = self(pixels)
-        self._judged["correct"] += (logits.argmax(1) == targets).sum()
-        self._judged["entropy"] += nn.functional.cross_entropy(logits, targets, reduction="sum")
-        self._judged["judged"] += len(targets)
+        self.judge.update(logits, targets)
 
     def on_validation_epoch_end(self) -> None:
-        judged = self._judged["judged"]
-        self.log(ACCURACY, self._judged["correct"] / judged, logger=False)
-        self.log("validation_loss", self._judged["entropy"] / judged, logger=False)
+        for name, value in self.judge.compute().items():
+            self.log(name, value, logger=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._rows is not None:
+            checkpoint["even_rows"] = self._rows.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._rows is not None:
+            self._rows.load_state_dict(checkpoint["even_rows"])
+
+    def teardown(self, stage: str) -> None:
+        if self._rows is not None:
+            self._rows.finish()
 
     def configure_optimizers(self) -> dict[str, Any]:
         settings = self._settings

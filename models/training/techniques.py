@@ -10,10 +10,12 @@ from models.training.ranges import TrainingError, number, one_of, whole
 LossName = Literal["cross-entropy", "ldam", "bce", "focal"]
 OptimizerName = Literal["adamw", "sgd"]
 ScheduleName = Literal["one-cycle", "cosine", "constant"]
+Criterion = Literal["accuracy", "macro-f1", "map"]
 Precision = Literal["float32", "bf16", "fp16"]
 SINGLE_LABEL_LOSSES: tuple[LossName, ...] = ("cross-entropy", "ldam")
 MULTI_LABEL_LOSSES: tuple[LossName, ...] = ("bce", "focal")
 LOSSES = get_args(LossName)
+CRITERIA = get_args(Criterion)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Mixing:
         mixup: alpha of the beta distribution of Zhang et al. 2017, arXiv:1710.09412; 0: off.
         cutmix: alpha of Yun et al. 2019, arXiv:1905.04899; 0: off. With both, each batch
             draws one of the two.
-        randaugment: operations a picture (Cubuk et al. 2019, arXiv:1909.13719); 0: off.
+        randaugment: operations a picture (Cubuk et al. 2019, arXiv:1909.13719), in place of
+            the jitter of colours; 0: off.
         magnitude: RandAugment's strength, 0 to 30.
         balanced_sampling: each class is drawn equally often, whatever its images.
     """
@@ -113,6 +116,19 @@ class Descent:
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """Which epoch's weights are kept, and what early stopping waits for.
+
+    Attributes:
+        best: the validation figure that is to be high: accuracy, macro F1 (the mean over
+            classes, however rare each is) or mean average precision. None for accuracy, or
+            mAP where the set is multi-label. Of equals the lowest validation loss.
+    """
+
+    best: Criterion | None = None
+
+
+@dataclass(frozen=True)
 class Techniques:
     """All of them."""
 
@@ -120,6 +136,7 @@ class Techniques:
     mixing: Mixing = field(default_factory=Mixing)
     stages: Stages = field(default_factory=Stages)
     descent: Descent = field(default_factory=Descent)
+    keeping: Keeping = field(default_factory=Keeping)
 
     def differing(self) -> dict[str, Any]:
         """What is not as it is by default, by dotted name ('loss.gamma'); for a run's record.
@@ -158,8 +175,16 @@ def check_techniques(techniques: Techniques) -> None:
         number("loss.alpha", loss.alpha, 0.001, 0.999)
     number("mixup", mixing.mixup, 0.0, 100.0)
     number("cutmix", mixing.cutmix, 0.0, 100.0)
+    if (mixing.mixup or mixing.cutmix) and stages.freeze_backbone and not stages.unfreeze_blocks:
+        raise TrainingError(
+            "There are no pictures to mix.",
+            "the backbone is frozen to the end, so that only its features are learned from",
+            "leave mixup and cutmix away, or let blocks go with --unfreeze-from",
+        )
     whole("randaugment", mixing.randaugment, 0, 16)
     whole("magnitude", mixing.magnitude, 0, 30)
+    if techniques.keeping.best is not None:
+        one_of("best", techniques.keeping.best, CRITERIA)
     whole("unfreeze_blocks", stages.unfreeze_blocks, 0, 10_000)
     whole("views", stages.views, 0, 1000)
     number("rate_decay", stages.rate_decay, 0.001, 1.0)
@@ -190,3 +215,23 @@ def settled_loss(choice: LossChoice, multi_label: bool) -> LossName:
             "take one of: " + ", ".join(known),
         )
     return choice.name
+
+
+def settled_criterion(keeping: Keeping, multi_label: bool) -> Criterion:
+    """The figure that is meant, now that it is known what the images are.
+
+    Raises:
+        TrainingError: the figure is one for the other kind of set.
+    """
+    known = CRITERIA[1:] if multi_label else CRITERIA[:2]
+    if keeping.best is None:
+        return "map" if multi_label else "accuracy"
+    if keeping.best not in known:
+        raise TrainingError(
+            f"The best epoch cannot be told by '{keeping.best}'.",
+            "an image may have several classes, or none"
+            if multi_label
+            else "each image has exactly one class",
+            "take one of: " + ", ".join(known),
+        )
+    return keeping.best

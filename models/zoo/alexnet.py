@@ -30,6 +30,7 @@ def alexnet(classes: int, *, input_size: int) -> nn.Module:
     head="classifier.6",
     stem=("features.0", None),
     options={"input_size": input_size_option(227, 67)},
+    draws_weights=True,
 )
 def alexnet_lrn(classes: int, *, input_size: int) -> nn.Module:
     """AlexNet with local response normalization (Krizhevsky et al. 2012).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_what_is_stored_answers_as_what_was_trained(training: bool) -> None:
     torch.testing.assert_close(lengths, lengths[:1].expand(3))
     raw = dense(1)
     raw.load_state_dict(net.state_dict())
-    assert float((raw(x) - net(x)).abs().max()) > 0.1, "the mutant: stored as it was trained"
+    assert (raw(x) - net(x)).abs().max().item() > 0.1, "the mutant: stored as it was trained"
     expected = net(x)
     rows.finish()
     torch.testing.assert_close(net(x), expected, rtol=1e-5, atol=1e-5)
@@ -95,6 +96,18 @@ def test_a_resumed_run_knows_the_length() -> None:
     torch.testing.assert_close(other(x), expected)
     other(100 * x)
     torch.testing.assert_close(other(x), expected)
+
+
+def test_a_copy_has_the_same_length() -> None:
+    """An average of weights is a copy that was made before the first step."""
+    net, x = dense(), torch.randn(5, 6)
+    rows = EvenRows(net, ["2"], scale=30.0)
+    average, kept = copy.deepcopy((net, rows))
+    expected = net(x)
+    torch.testing.assert_close(average(x), expected)
+    plain = dense(1)
+    plain.load_state_dict(kept.plain(average.state_dict()))
+    torch.testing.assert_close(plain(x), expected)
 
 
 def test_a_convolution_as_last_layer() -> None:

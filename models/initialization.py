@@ -1,0 +1,57 @@
+"""First weights of a network that begins with none.
+
+What applies where:
+
+- networks of ReLU and its kin: this module;
+- those that draw their own (`Architecture.draws_weights`): LeNet-5, whose tanh wants Glorot and
+  Bengio's, and the plain networks of `models.architectures.initial`, which have no batch norm
+  to put a scale right and are drawn by fan-in, with wide dense layers in their middle;
+- a new head on trained weights: the normal of heads, see `Architecture.replace_head`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import nn
+
+from models import zoo
+
+HEAD_DEVIATION = 0.01
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def initialize(net: nn.Module, entry: zoo.Architecture) -> None:
+    """Draw first weights, in place, from torch's global generator.
+
+    Convolutions: normal, variance 2 / (kernel area * output channels), He et al. 2015
+    (arXiv:1502.01852) eq. 14, which keeps the scale of the gradients on their way down; the
+    factor 2 is ReLU's. Dense layers before the head: the same. The last layer, dense or a
+    convolution, and those of heads that exist in training only: normal, deviation 0.01, so
+    that the first answers are nearly uniform. Biases zero; norms scale by one and add zero.
+
+    Nothing is done to a network that draws its own weights.
+    """
+    if not entry.draws_weights:
+        draw(net, (entry.head, *entry.auxiliary))
+
+
+@torch.no_grad()
+def draw(net: nn.Module, heads: Collection[str]) -> None:
+    """Draw the weights of all layers as `initialize` says.
+
+    Args:
+        heads: module paths of last layers.
+    """
+    for path, layer in net.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            if path in heads:
+                nn.init.normal_(layer.weight, 0.0, HEAD_DEVIATION)
+            else:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, _NORMS) and layer.weight is not None:
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
