@@ -2,10 +2,13 @@
 
 What applies where:
 
-- networks of ReLU and its kin: this module;
-- those that draw their own (`Architecture.draws_weights`): LeNet-5, whose tanh wants Glorot and
-  Bengio's, and the plain networks of `models.architectures.initial`, which have no batch norm
-  to put a scale right and are drawn by fan-in, with wide dense layers in their middle;
+- networks whose constructors leave PyTorch's defaults (`Architecture.undrawn`: AlexNet,
+  GoogLeNet, Inception v3): this module draws them;
+- MobileNets, VGG and Inception v2 draw by the same rule themselves; ResNets and EfficientNets
+  do, but for the last layer, which is uniform;
+- networks of ReLU without batch norm, but VGG (`models.architectures.initial`, SqueezeNet):
+  He's rule by fan-in, which holds the scale of the activations instead of the gradients;
+- LeNet-5, whose tanh wants Glorot and Bengio's weights;
 - a new head on trained weights: the normal of heads, see `Architecture.replace_head`.
 """
 
@@ -31,9 +34,9 @@ def initialize(net: nn.Module, entry: zoo.Architecture) -> None:
     convolution, and those of heads that exist in training only: normal, deviation 0.01, so
     that the first answers are nearly uniform. Biases zero; norms scale by one and add zero.
 
-    Nothing is done to a network that draws its own weights.
+    Nothing is done to a network whose constructor draws its weights.
     """
-    if not entry.draws_weights:
+    if entry.undrawn:
         draw(net, (entry.head, *entry.auxiliary))
 
 

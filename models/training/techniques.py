@@ -175,12 +175,6 @@ def check_techniques(techniques: Techniques) -> None:
         number("loss.alpha", loss.alpha, 0.001, 0.999)
     number("mixup", mixing.mixup, 0.0, 100.0)
     number("cutmix", mixing.cutmix, 0.0, 100.0)
-    if (mixing.mixup or mixing.cutmix) and stages.freeze_backbone and not stages.unfreeze_blocks:
-        raise TrainingError(
-            "There are no pictures to mix.",
-            "the backbone is frozen to the end, so that only its features are learned from",
-            "leave mixup and cutmix away, or let blocks go with --unfreeze-from",
-        )
     whole("randaugment", mixing.randaugment, 0, 16)
     whole("magnitude", mixing.magnitude, 0, 30)
     if techniques.keeping.best is not None:

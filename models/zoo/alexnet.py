@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     stem=("features.0", None),
     options={"input_size": input_size_option(224, 63)},
     published="AlexNet_Weights.IMAGENET1K_V1",
+    undrawn=True,
 )
 def alexnet(classes: int, *, input_size: int) -> nn.Module:
     """AlexNet (Krizhevsky 2014, arXiv:1404.5997: one tower), torchvision's."""
@@ -30,7 +31,6 @@ def alexnet(classes: int, *, input_size: int) -> nn.Module:
     head="classifier.6",
     stem=("features.0", None),
     options={"input_size": input_size_option(227, 67)},
-    draws_weights=True,
 )
 def alexnet_lrn(classes: int, *, input_size: int) -> nn.Module:
     """AlexNet with local response normalization (Krizhevsky et al. 2012).

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     published="GoogLeNet_Weights.IMAGENET1K_V1",
     normalization=Normalization(),  # its weights want pixel / 127.5 - 1
     auxiliary=("aux1.fc2", "aux2.fc2"),
+    undrawn=True,
 )
 def googlenet(classes: int, *, input_size: int) -> nn.Module:
     """GoogLeNet, Inception v1 (Szegedy et al. 2014, arXiv:1409.4842), torchvision's.
@@ -28,7 +29,7 @@ def googlenet(classes: int, *, input_size: int) -> nn.Module:
     from torchvision.models import googlenet as build
 
     del input_size  # pooled to a fixed size before the head
-    # torch's own first weights do behind batch norm; torchvision's take seconds to draw
+    # torchvision's first weights take seconds to draw; a training draws better ones
     return build(weights=None, num_classes=classes, aux_logits=True, init_weights=False)
 
 
@@ -61,6 +62,7 @@ def inception_v2(classes: int, *, input_size: int) -> nn.Module:
     normalization=Normalization(),  # its weights want pixel / 127.5 - 1
     auxiliary=("AuxLogits.fc",),
     auxiliary_weight=0.4,
+    undrawn=True,
 )
 def inception_v3(classes: int, *, input_size: int) -> nn.Module:
     """Inception v3 (Szegedy et al. 2015, arXiv:1512.00567), torchvision's.
@@ -72,7 +74,7 @@ def inception_v3(classes: int, *, input_size: int) -> nn.Module:
     from models.architectures.inception_v3 import BLOCKS
 
     del input_size  # pooled to a fixed size before the head
-    # torch's own first weights do behind batch norm; torchvision's take two seconds to draw
+    # torchvision's first weights take two seconds to draw; a training draws better ones
     return build(
         weights=None,
         num_classes=classes,

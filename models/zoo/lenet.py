@@ -18,7 +18,6 @@ _SIZE = Option(32, 28, 32, "the side of the input square in pixels", choices=(28
     stem=("c1", None),
     options={"input_size": _SIZE},
     grayscale=True,
-    draws_weights=True,
 )
 def lenet5(classes: int, *, input_size: int) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998, Gradient-based learning applied to document recognition).
@@ -46,7 +45,6 @@ def lenet5(classes: int, *, input_size: int) -> nn.Module:
     stem=("features.0", None),
     options={"input_size": _SIZE},
     grayscale=True,
-    draws_weights=True,
 )
 def lenet5_relu(classes: int, *, input_size: int) -> nn.Module:
     """LeNet-5 as it is taught today: ReLU, max pooling, C3 fully connected, softmax.

@@ -110,8 +110,8 @@ class Architecture:
             in training mode the network then gives a tuple, the logits first.
         auxiliary_weight: how much the loss of each of those heads counts.
         grayscale: whether the network takes one channel, float32 `[N, 1, size, size]`.
-        draws_weights: whether its first weights are its own; those of the others are drawn
-            by `models.initialization` where a training begins with none.
+        undrawn: whether `function` leaves PyTorch's default weights, so that a training that
+            begins with none has to draw them, see `models.initialization`.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Architecture:
     auxiliary: tuple[str, ...] = ()
     auxiliary_weight: float = 0.3
     grayscale: bool = False
-    draws_weights: bool = False
+    undrawn: bool = False
 
     def settle(self, options: Mapping[str, Any] | None = None) -> dict[str, Number]:
         """All options with their values, checked.
@@ -246,7 +246,7 @@ def register(
     auxiliary: tuple[str, ...] = (),
     auxiliary_weight: float = 0.3,
     grayscale: bool = False,
-    draws_weights: bool = False,
+    undrawn: bool = False,
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Enter an architecture; see `Architecture` for the arguments.
 
@@ -278,7 +278,7 @@ def register(
             auxiliary=auxiliary,
             auxiliary_weight=auxiliary_weight,
             grayscale=grayscale,
-            draws_weights=draws_weights,
+            undrawn=undrawn,
         )
         return function
 
