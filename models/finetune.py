@@ -8,17 +8,20 @@ The result takes raw pixels by way of `pixel / 127.5 - 1`, see `models.normaliza
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.contract import Contract, Label
 from models.data.dividing import Divided
 from models.data.labelled import LabelledSet
-from models.training import reading
+from models.training import processes, rate_range, reading
 from models.training.calibrating import calibrate
 from models.training.measuring import measure, measure_all, test_line
 from models.training.naming import settle_labels
+from models.training.rate_range import RateRange
 from models.training.record import RunFolder, describe
 from models.training.settings import (
     FINE_TUNE,
@@ -28,8 +31,12 @@ from models.training.settings import (
     TrainingInterruptedError,
     TrainSettings,
     check,
+    refuse_range_test,
 )
 from models.training.techniques import settled_criterion, settled_loss
+
+if TYPE_CHECKING:
+    from models.training.course import Course
 
 __all__ = [
     "FINE_TUNE",
@@ -38,6 +45,7 @@ __all__ = [
     "TrainSettings",
     "TrainingError",
     "TrainingInterruptedError",
+    "find_rate",
     "measure",
     "settle_labels",
     "train",
@@ -64,48 +72,134 @@ def train(
             is checked, and every image decoded, before the first epoch.
         TrainingInterruptedError: Ctrl-C; what is finished is kept.
     """
+    with _begun(settings, data, on_message) as work:
+        return _trained(work)
+
+
+def find_rate(
+    settings: TrainSettings,
+    data: tuple[LabelledSet, LabelledSet] | None = None,
+    on_message: Say = lambda text: None,
+) -> RateRange:
+    """Try learning rates on a copy of what would be trained, see `models.training.rate_range`.
+
+    The run's folder gets the table and the picture and nothing else; no network is kept. A
+    run of stages is tried in its first one.
+
+    Raises:
+        UserError: as `train` does.
+        TrainingInterruptedError: Ctrl-C.
+    """
+    refuse_range_test(settings)
+    descent = replace(settings.techniques.descent, schedule="constant")  # whose end never comes
+    settings = replace(settings, techniques=replace(settings.techniques, descent=descent))
+    with _begun(settings, data, on_message) as work:
+        from models.training.rate_sweep import sweep
+
+        course = _course(work)
+        _, task, loaders = course.opening()
+        found = sweep(task, loaders[0], settings, work.folder)
+        for path in rate_range.write(found, work.folder.path, settings.architecture):
+            on_message(f"wrote {path}")
+        return found
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A training that can begin: settings and data have been checked."""
+
+    settings: TrainSettings
+    folder: RunFolder
+    divided: Divided
+    labels: tuple[Label, ...]
+    say: Say
+
+    @property
+    def sets(self) -> tuple[LabelledSet, LabelledSet]:
+        return self.divided.train, self.divided.validation
+
+
+@contextlib.contextmanager
+def _begun(
+    settings: TrainSettings, data: tuple[LabelledSet, LabelledSet] | None, say: Say
+) -> Iterator[_Work]:
+    """With all processes that train, what they train."""
     if settings.quantization_aware:
         from models.training.start import continued
 
         settings = continued(settings)
     check(settings)
     folder = RunFolder(Path(settings.out))
-    folder.check(settings.resume, settings.force)
-    _refuse_own_weights(settings, folder)
-    divided = Divided(*data, None) if data else reading.read(settings, on_message)
-    train_set, validation_set, test_set = divided.train, divided.validation, divided.test
-    settled_loss(settings.techniques.loss, train_set.multi_label)
-    settled_criterion(settings.techniques.keeping, train_set.multi_label)
-    if settings.quantization_aware and train_set.multi_label:
+    with processes.connected(settings) as place:
+        if not place.first:
+            settings, say = replace(settings, progress=False), _say_nothing
+        processes.alone(lambda: folder.check(settings.resume, settings.force))
+        processes.alone(lambda: _refuse_own_weights(settings, folder))
+        divided = (
+            Divided(*data, None) if data else processes.told(lambda: reading.read(settings, say))
+        )
+        _refuse_other_answers(settings, divided.train.multi_label)
+        labels = processes.told(lambda: settle_labels(settings.labels, divided.train.classes))
+        yield _Work(settings, folder, divided, labels, say)
+
+
+def _refuse_other_answers(settings: TrainSettings, multi_label: bool) -> None:
+    """Refuse what is not for images of one class, or not for those of several.
+
+    Raises:
+        TrainingError: a loss or a criterion for the other kind, or int8's rounding with
+            several.
+    """
+    settled_loss(settings.techniques.loss, multi_label)
+    settled_criterion(settings.techniques.keeping, multi_label)
+    if settings.quantization_aware and multi_label:
         raise TrainingError(
             "--quantization-aware trains one class an image.",
             "these images may have several",
             "train in float; exporter export quantizes it afterwards",
         )
-    labels = settle_labels(settings.labels, train_set.classes)
+
+
+def _say_nothing(text: str) -> None:
+    """The first process speaks for all."""
+
+
+def _trained(work: _Work) -> Path:
+    settings, folder, labels = work.settings, work.folder, work.labels
+    train_set, validation_set = work.sets
     description = describe(settings, labels, train_set, validation_set)
     if settings.resume:
-        folder.compare(description)
-        if folder.finished():
-            on_message(f"The run in {folder.path} is finished already.")
+        processes.together(lambda: folder.compare(description))
+        if processes.told(folder.finished):
+            work.say(f"The run in {folder.path} is finished already.")
             return folder.checkpoint
-    on_message(
+    work.say(
         f"{len(labels)} classes, {len(train_set)} training and "
         f"{len(validation_set)} validation images"
     )
 
     def begin() -> None:
         folder.begin(description)
-        reading.keep_split(folder, settings, divided)
+        reading.keep_split(folder, settings, work.divided)
 
-    history = _fit(settings, folder, begin, labels, (train_set, validation_set), on_message)
-    history |= calibrate(folder.checkpoint, validation_set, on_message, settings.temperature)
-    if test_set is not None:
-        found = measure_all(folder.checkpoint, test_set)
-        history |= {f"test_{name}": round(value, 5) for name, value in found.items()}
-        on_message(f"{test_line(found)} on {len(test_set)} images")
-    folder.write_history(**history, finished=True)
+    def begin_together() -> None:
+        processes.alone(begin)
+        processes.together(lambda: folder.refuse_unshared(description))
+
+    history = _fit(work, begin_together)
+    processes.alone(lambda: _finish(work, history))
     return folder.checkpoint
+
+
+def _finish(work: _Work, history: dict[str, Any]) -> None:
+    """What is fitted and measured with the weights that were kept."""
+    path, test_set = work.folder.checkpoint, work.divided.test
+    history |= calibrate(path, work.divided.validation, work.say, work.settings.temperature)
+    if test_set is not None:
+        found = measure_all(path, test_set)
+        history |= {f"test_{name}": round(value, 5) for name, value in found.items()}
+        work.say(f"{test_line(found)} on {len(test_set)} images")
+    work.folder.write_history(**history, finished=True)
 
 
 def _refuse_own_weights(settings: TrainSettings, folder: RunFolder) -> None:
@@ -125,35 +219,34 @@ def _refuse_own_weights(settings: TrainSettings, folder: RunFolder) -> None:
         )
 
 
-def _fit(
-    settings: TrainSettings,
-    folder: RunFolder,
-    begin: Callable[[], None],
-    labels: tuple[Label, ...],
-    sets: tuple[LabelledSet, LabelledSet],
-    on_message: Say,
-) -> dict[str, Any]:
-    """Everything that needs torch; the history of the run."""
+def _fit(work: _Work, begin: Callable[[], None]) -> dict[str, Any]:
+    """Train; the history of the run."""
+    course = _course(work)
+    course.run(begin)
+    history: dict[str, Any] = {"epochs": course.keeper.epochs, "best": course.keeper.best}
+    if course.adaptation is not None:
+        history["quantization_aware"] = course.adaptation.figures
+    return history
+
+
+def _course(work: _Work) -> Course:
+    """Everything that needs torch."""
     from models.training import adapting
     from models.training.course import Course
     from models.training.start import starting_network
 
+    settings, folder = work.settings, work.folder
     contract = Contract(
-        labels,
+        work.labels,
         settings.preprocessing,
-        activation="sigmoid" if sets[0].multi_label else "softmax",
+        activation="sigmoid" if work.divided.train.multi_label else "softmax",
         name=settings.name or folder.path.resolve().name,
     )
     notes: dict[str, Any] = {}
     adaptation = None
-    net = starting_network(settings, labels, on_message)
+    net = processes.in_turn(lambda: starting_network(settings, work.labels, work.say))
     if settings.quantization_aware:
         contract, notes = adapting.inherited(settings.weights, contract)
-        pictures = adapting.calibration_pictures(sets[0], settings.preprocessing, folder.path)
-        adaptation = adapting.Adaptation(pictures, on_message)
-    course = Course(settings, folder, net, contract, sets, on_message, adaptation, notes)
-    course.run(begin)
-    history: dict[str, Any] = {"epochs": course.keeper.epochs, "best": course.keeper.best}
-    if adaptation is not None:
-        history["quantization_aware"] = adaptation.figures
-    return history
+        pictures = adapting.calibration_pictures(work.sets[0], settings.preprocessing, folder.path)
+        adaptation = adapting.Adaptation(pictures, work.say)
+    return Course(settings, folder, net, contract, work.sets, work.say, adaptation, notes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+_PATIENCE = 5.0  # seconds
 errors = Console(stderr=True, highlight=False)
 
 
@@ -49,6 +51,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        _leave_it_to_the_first(error.exit_code)
         errors.print(f"[bold red]Error:[/] {_plain(error.what)}", soft_wrap=True)
         if error.why:
             errors.print(f"  [bold]Why:[/] {_plain(error.why)}", soft_wrap=True)
@@ -56,11 +59,22 @@ def main() -> None:
             errors.print(f"  [bold]To mend it:[/] {_plain(error.mend)}", soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        _leave_it_to_the_first(130)
         errors.print("Interrupted; nothing was left half written.")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _leave_it_to_the_first(code: int) -> None:
+    """Of several processes that train together, only the first says what went wrong.
+
+    torchrun ends all of them as soon as one has ended; so the others wait for that.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0":
+        time.sleep(_PATIENCE)
+        sys.exit(code)
 
 
 def _plain(text: str) -> str:

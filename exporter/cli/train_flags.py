@@ -84,6 +84,16 @@ class RunFlags:
             help="Fit one on the validation images in the end; default yes.",
         ),
     ] = None
+    devices: Annotated[
+        int,
+        typer.Option(
+            "--devices", min=1, help="Processes on a machine, one a GPU; they share batches."
+        ),
+    ] = 1
+    nodes: Annotated[
+        int,
+        typer.Option("--nodes", min=1, help="Machines; more than one are started with torchrun."),
+    ] = 1
     seed: Annotated[int, typer.Option("--seed", help="Reproduces the run on the same machine.")] = 0
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run at --out stopped.")
@@ -301,6 +311,10 @@ class DescentFlags:
             "--ema", help="Decay of the weights' moving average, which is what is kept, e.g. 0.999."
         ),
     ] = None
+    find_lr: Annotated[
+        bool,
+        _descent("--find-lr", help="Try learning rates, save the curve, say which, and stop."),
+    ] = False
     precision: Annotated[
         Precision | None,
         _descent("--precision", help="Of activations and gradients; default float32."),

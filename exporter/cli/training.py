@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from exporter.cli.grouped import given, grouped
 from exporter.cli.options import network_options
@@ -37,7 +40,7 @@ def train(
     descent: DescentFlags,
 ) -> None:
     """Train a classifier on photographs, from nothing or from trained weights."""
-    from exporter.pipeline import training
+    from exporter.pipeline import launching, training
     from models.training.settings import TrainSettings
 
     asked: dict[str, Any] = given(run) | given(network, arch="architecture")
@@ -55,7 +58,14 @@ def train(
         if name not in ("synthetic", "variant")
     }
     asked["techniques"] = _techniques(layers, loss, pictures, descent)
-    training.train(training.TrainRequest(TrainSettings(**asked), _drawn(data), frozenset(asked)))
+    request = training.TrainRequest(TrainSettings(**asked), _drawn(data), frozenset(asked))
+    command = sys.argv[1:]
+    if launching.wanted(run.devices, run.nodes):
+        raise typer.Exit(launching.launch(run.devices, command))
+    if descent.find_lr:
+        training.find_rate(request, command)
+    else:
+        training.train(request)
 
 
 def _drawn(data: DataFlags) -> Any:

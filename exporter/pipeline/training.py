@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,7 +18,8 @@ from exporter.pipeline import drawn
 from exporter.pipeline.request import RequestError
 from models.errors import MissingExtraError
 from models.recipes import RECIPES, SyntheticRecipe, Variant
-from models.training.settings import TrainSettings, check
+from models.training import processes
+from models.training.settings import TrainSettings, check, refuse_range_test
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,55 @@ def train(request: TrainRequest) -> Path:
         UserError: settings or data that cannot be used; see `models.finetune.train`.
         MissingExtraError: lightning or torch is not installed.
     """
+    console = Console()
+    with _ready(request, console) as settings:
+        from models import finetune
+
+        checkpoint = finetune.train(settings, on_message=_printer(console))
+        if processes.place().first:
+            _say_what_next(checkpoint, settings, console)
+    return checkpoint
+
+
+def find_rate(request: TrainRequest, command: Sequence[str]) -> float | None:
+    """Try learning rates and say which is good and how to go on with it.
+
+    Args:
+        command: the words after 'exporter', one of which is '--find-lr'.
+
+    Raises:
+        As `train`.
+    """
+    console = Console()
+    refuse_range_test(request.settings)
+    with _ready(request, console) as settings:
+        from models import finetune
+
+        found = finetune.find_rate(settings, on_message=_printer(console))
+    rate = found.suggestion
+    if rate is None:
+        console.print(
+            "[bold]No learning rate made the loss fall noticeably.[/] Within so few steps that may "
+            "be so with fresh weights; look at lr-range.png, or train with the usual rate."
+        )
+        return None
+    lowest = found.rates[found.lowest]
+    console.print(
+        f"[bold green]Learning rate {rate:g}[/]: a tenth of {lowest:.2g}, at which the loss was "
+        "lowest",
+        highlight=False,
+    )
+    again = [word for word in command if word != "--find-lr"]
+    console.print(
+        f"Next: exporter {join(again)} --learning-rate {rate:g}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return rate
+
+
+@contextlib.contextmanager
+def _ready(request: TrainRequest, console: Console) -> Iterator[TrainSettings]:
+    """Settings that were checked, the drawn images there; all processes together."""
     settings = request.settings
     _refuse_combinations(settings, request.synthetic)
     with _os_errors_in_words():
@@ -59,23 +109,23 @@ def train(request: TrainRequest) -> Path:
         recipe = RECIPES[request.synthetic] if request.synthetic else None
         if recipe is not None:
             settings = drawn.with_recipe(settings, recipe, request.given)
-        return _run(settings, recipe, Console())
+        check(settings)
+        with processes.connected(settings):
+            processes.alone(lambda: _draw(settings, recipe, console))
+            yield settings
 
 
-def _run(settings: TrainSettings, recipe: SyntheticRecipe | None, console: Console) -> Path:
-    """Draw where asked, train, and say what is next; what cannot work is refused first."""
-    from models import finetune
+def _draw(settings: TrainSettings, recipe: SyntheticRecipe | None, console: Console) -> None:
+    """Draw where asked, unless the run cannot begin."""
     from models.training.record import RunFolder
 
-    check(settings)
     RunFolder(settings.out).check(settings.resume, settings.force)
     if recipe is not None:
         drawn.draw(settings.out, recipe, console)
-    checkpoint = finetune.train(
-        settings, on_message=lambda text: console.print(escape(text), highlight=False)
-    )
-    _say_what_next(checkpoint, settings, console)
-    return checkpoint
+
+
+def _printer(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(escape(text), highlight=False)
 
 
 def _refuse_combinations(settings: TrainSettings, synthetic: Variant | None) -> None:

@@ -6,6 +6,7 @@ learn, in `last.ckpt`, so that a resumed run goes on exactly.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -39,9 +40,13 @@ class Averaging(lightning.pytorch.callbacks.WeightAveraging):
         assert self._average_model is not None
         self._average_model.to(pl_module.device)  # it was made before the network was moved
 
-    def judged(self) -> Task | None:
-        """The task with averaged weights, None before the training has begun."""
-        return None if self._average_model is None else self._average_model.module
+    def kept_state(self, task: Task) -> Mapping[str, Tensor]:
+        """What `Task.kept_state` gives of the average."""
+        self._swap_models(task)
+        try:
+            return {name: value.clone() for name, value in task.kept_state().items()}
+        finally:
+            self._swap_models(task)
 
 
 def decay_at(decay: float, count: int) -> float:
@@ -49,9 +54,9 @@ def decay_at(decay: float, count: int) -> float:
     return min(decay, (1.0 + count) / (10.0 + count))
 
 
-def judged_task(trainer: Any, task: Task) -> Task:
-    """The task whose weights were judged last: the averaged one, where there is one."""
+def kept_state(trainer: Any, task: Task) -> Mapping[str, Tensor]:
+    """The weights that were judged last: the averaged ones, where there are some."""
     for callback in trainer.callbacks:
         if isinstance(callback, Averaging):
-            return callback.judged() or task
-    return task
+            return callback.kept_state(task)
+    return task.kept_state()

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.data.labelled import LabelledSet
+from models.training import processes
 from models.training.library import torch
 from models.training.pictures import Pictures
 from models.training.sampling import balanced_order
-from models.training.settings import TrainSettings
+from models.training.settings import TrainingError, TrainSettings
 
 Place = tuple[int, int]  # epoch, index of the picture
 
@@ -77,6 +78,55 @@ def sampler_of(targets: Sequence[int] | Tensor, settings: TrainSettings) -> Epoc
     found = torch.as_tensor(targets)
     rows = found[:, None] if found.ndim == 1 else [row.nonzero()[:, 0] for row in found]
     return BalancedSampler([row.tolist() for row in rows], settings.seed)
+
+
+class Share(Sampler[Place]):
+    """This process's places of an order: of each batch that one process would take, an equal part.
+
+    Args:
+        order: of all; its incomplete last batch is left out.
+        batch: pictures of all processes together.
+    """
+
+    def __init__(self, order: EpochSampler, batch: int, rank: int, count: int) -> None:
+        self._order = order
+        self._batch = batch
+        self._part = batch // count
+        self._begin = rank * self._part
+
+    def set_epoch(self, epoch: int) -> None:
+        self._order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._order) // self._batch * self._part
+
+    def __iter__(self) -> Iterator[Place]:
+        places = list(self._order)
+        for start in range(0, len(places) - self._batch + 1, self._batch):
+            begin = start + self._begin
+            yield from places[begin : begin + self._part]
+
+
+def shared(order: EpochSampler, batch: int) -> EpochSampler | Share:
+    """An order, or this process's share of it where there are others."""
+    here = processes.place()
+    return order if here.count == 1 else Share(order, batch, here.rank, here.count)
+
+
+def judged_here(count: int) -> range:
+    """The validation images, from 0, that this process judges; all together judge each once.
+
+    Raises:
+        TrainingError: there are more processes than images.
+    """
+    here = processes.place()
+    if count < here.count:
+        raise TrainingError(
+            f"{count} validation image(s) for {here.count} processes.",
+            "each judges some of them",
+            "give more validation images, or fewer --devices",
+        )
+    return range(here.rank, count, here.count)
 
 
 class Augmented(Dataset[tuple[Tensor, int | Tensor]]):
@@ -165,11 +215,15 @@ def augmentation(settings: TrainSettings) -> Callable[[Tensor], Tensor]:
 def training_loader(
     pictures: Pictures, targets: Sequence[int] | Tensor, settings: TrainSettings
 ) -> DataLoader[tuple[Tensor, int | Tensor]]:
-    """Batches of uint8 `[n, 3, size, size]`; the incomplete last batch is left out."""
+    """Batches of uint8 `[n, 3, size, size]`; the incomplete last batch is left out.
+
+    Of several processes each gets its share of every batch.
+    """
+    batch = min(settings.batch_size, len(targets))
     return DataLoader(
         Augmented(pictures, targets, augmentation(settings), settings.seed),
-        batch_size=min(settings.batch_size, len(targets)),
-        sampler=sampler_of(targets, settings),
+        batch_size=processes.share_of(batch),
+        sampler=shared(sampler_of(targets, settings), batch),
         drop_last=True,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
@@ -180,9 +234,10 @@ def training_loader(
 def validation_loader(
     pictures: Pictures, targets: Sequence[int] | Tensor, batch_size: int
 ) -> DataLoader[tuple[Tensor, int | Tensor]]:
-    """Batches of uint8 `[n, 3, height, width]` in order, all of them."""
+    """Batches of uint8 `[n, 3, height, width]` in order, all of them, or this process's share."""
     return DataLoader(
         Plain(pictures, targets),
         batch_size=batch_size,
+        sampler=judged_here(len(targets)),
         generator=torch.Generator().manual_seed(0),
     )

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from models.data.labelled import Item, LabelledSet
 from models.features import Backbone, Features, differing, frozen_features, key_parts
-from models.training.batches import Place, sampler_of
+from models.training import processes
+from models.training.batches import Place, judged_here, sampler_of, shared
 from models.training.judging import Goal
 from models.training.library import torch
 from models.training.progress import bar
@@ -106,19 +107,20 @@ def loaders(
     settings: TrainSettings,
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Batches of float32 `[n, *shape]` with their targets, for training and validation."""
+    batch = min(settings.batch_size, len(targets))
     learned, judged = Rows(views, targets), Rows([judging], judging_targets)
     return (
         DataLoader(
             learned,
-            batch_size=min(settings.batch_size, len(targets)),
-            sampler=sampler_of(targets, settings),
+            batch_size=processes.share_of(batch),
+            sampler=shared(sampler_of(targets, settings), batch),
             drop_last=True,
             collate_fn=_as_is,
         ),
         DataLoader(
             judged,
             batch_size=_EVALUATION_BATCH,
-            sampler=[(0, index) for index in range(len(judging_targets))],
+            sampler=[(0, index) for index in judged_here(len(judging_targets))],
             collate_fn=_as_is,
         ),
     )

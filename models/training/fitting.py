@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from models.training import processes
 from models.training.keeper import Keeper
 from models.training.library import lightning, torch
 from models.training.record import RunFolder
@@ -35,7 +36,8 @@ def device_of(settings: TrainSettings) -> str:
 @contextlib.contextmanager
 def on_device(net: nn.Module, settings: TrainSettings) -> Iterator[None]:
     """The network where it will be trained, and afterwards on the CPU."""
-    net.to(device_of(settings))
+    device = device_of(settings)
+    net.to(torch.device(device, processes.place().local) if device == "cuda" else device)
     try:
         yield
     finally:
@@ -71,25 +73,35 @@ def _cannot(precision: str, device: str, why: str, instead: str) -> TrainingErro
     )
 
 
-def trainer_of(settings: TrainSettings, folder: RunFolder, callbacks: list[Any]) -> Any:
-    """Lightning's trainer for the epochs of `settings.recipe`."""
-    descent = settings.techniques.descent
-    return lightning.Trainer(
-        max_epochs=settings.recipe.epochs,
-        accelerator=device_of(settings),
-        devices=1,
-        precision=precision_of(settings),
-        gradient_clip_val=descent.clip_norm or None,
-        gradient_clip_algorithm="norm",
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=folder.path,
-    )
+def trainer_of(
+    settings: TrainSettings, folder: RunFolder, callbacks: list[Any], **changes: Any
+) -> Any:
+    """Lightning's trainer for the epochs of `settings.recipe`, on all processes there are.
+
+    Args:
+        changes: of the arguments of Lightning's trainer.
+    """
+    descent, device, place = settings.techniques.descent, device_of(settings), processes.place()
+    usual = {
+        "max_epochs": settings.recipe.epochs,
+        "accelerator": device,
+        "devices": place.machine_count,
+        "num_nodes": place.count // place.machine_count,
+        "strategy": "ddp" if place.count > 1 else "auto",
+        "sync_batchnorm": place.count > 1 and device == "cuda",
+        "precision": precision_of(settings),
+        "gradient_clip_val": descent.clip_norm or None,
+        "gradient_clip_algorithm": "norm",
+        "callbacks": callbacks,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "default_root_dir": folder.path,
+    }
+    return lightning.Trainer(**(usual | changes))
 
 
 def run(
@@ -104,9 +116,8 @@ def run(
         TrainingInterruptedError: Ctrl-C.
         TrainingError: it diverged, or the disk is full.
     """
-    handler = _interrupt_handler()
     try:
-        with disk_errors_in_words(keeper.folder):
+        with disk_errors_in_words(keeper.folder), interrupt_kept():
             trainer.fit(task, *loaders, ckpt_path=last, weights_only=True)
     except SystemExit as error:  # Lightning's answer to Ctrl-C
         raise _interrupted(keeper) from error
@@ -116,9 +127,6 @@ def run(
             str(error),
             "begin anew with a lower --learning-rate",
         ) from error
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)  # Lightning leaves Ctrl-C ignored
     if trainer.state.status == "interrupted":
         raise _interrupted(keeper)
 
@@ -156,10 +164,16 @@ def _interrupted(keeper: Keeper) -> TrainingInterruptedError:
     )
 
 
-def _interrupt_handler() -> Any:
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.getsignal(signal.SIGINT)
+@contextlib.contextmanager
+def interrupt_kept() -> Iterator[None]:
+    """What Ctrl-C does is afterwards what it was: Lightning leaves it ignored."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.contract import Contract
-from models.training.averaging import judged_task
+from models.training import processes
+from models.training.averaging import kept_state
 from models.training.judging import ACCURACY, LOSS, MACRO_F1, MEAN_AVERAGE_PRECISION, criterion_of
 from models.training.judging import in_words as figure_in_words
 from models.training.library import lightning
@@ -94,11 +97,12 @@ class Keeper(lightning.Callback):
         self.complete = bool(trainer.should_stop) or trainer.current_epoch >= last
         better = self.best is None or self._rank(row) > self._rank(self.best)
         if better:
-            self._keep(row, judged_task(trainer, pl_module))
-        self.folder.write_history(self.epochs, best=self.best, finished=False)
+            self._keep(row, kept_state(trainer, pl_module))
         partial = self.folder.last.with_name(self.folder.last.name + ".partial")
-        trainer.save_checkpoint(partial)
-        partial.replace(self.folder.last)
+        trainer.save_checkpoint(partial)  # in all processes; the first one writes
+        if processes.place().first:
+            self.folder.write_history(self.epochs, best=self.best, finished=False)
+            partial.replace(self.folder.last)
         self.say(
             f"epoch {row['epoch']}/{self.total}"
             + (f", {self.stage_name}" if self.stage_name else "")
@@ -111,7 +115,7 @@ class Keeper(lightning.Callback):
     def begin_with(self, task: Task, accuracy: float, loss: float) -> None:
         """Let the weights that a run begins with be the best until an epoch is better."""
         row = {"epoch": 0, LOSS: loss, ACCURACY: accuracy}
-        self._keep(row, task)
+        self._keep(row, task.kept_state())
 
     def best_in_words(self) -> str:
         """How good the weights are that are kept."""
@@ -121,14 +125,12 @@ class Keeper(lightning.Callback):
     def _rank(self, row: dict[str, Any]) -> tuple[float, float]:
         return row[self.criterion], -row[LOSS]
 
-    def _keep(self, row: dict[str, Any], task: Task) -> None:
+    def _keep(self, row: dict[str, Any], state: Mapping[str, Tensor]) -> None:
         self.best = row
+        if not processes.place().first:
+            return
         checkpoint = Checkpoint(
-            self._settings.architecture,
-            self._settings.options,
-            task.kept_state(),
-            self._contract,
-            self._notes,
+            self._settings.architecture, self._settings.options, state, self._contract, self._notes
         )
         save_checkpoint(checkpoint, self.folder.checkpoint)
 

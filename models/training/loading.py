@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.data.labelled import LabelledSet
+from models.training import processes
 from models.training.batches import targets_of, training_loader, validation_loader
 from models.training.measuring import EVALUATION_BATCH
 from models.training.pictures import Pictures, decode_resized, decode_squares
@@ -43,7 +44,8 @@ def decode(settings: TrainSettings, folder: Path, sets: tuple[LabelledSet, Label
     Raises:
         DataError: images that cannot be decoded, or no room for them.
     """
-    rule, limit = settings.preprocessing, settings.memory_limit
+    rule = settings.preprocessing
+    limit = settings.memory_limit // processes.place().machine_count
     paths = [[item.path for item in part.items] for part in sets]
     with (
         scratch_in(folder),

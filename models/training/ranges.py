@@ -52,3 +52,19 @@ def one_of(what: str, value: Any, known: Collection[str]) -> None:
         raise TrainingError(
             f"{what} is {value!r}.", "it is one of: " + ", ".join(known), "give one of them"
         )
+
+
+def refuse_undividable(batch: int, count: int) -> None:
+    """Refuse a batch of which processes cannot take equal shares.
+
+    Raises:
+        TrainingError: it is one.
+    """
+    if batch % count == 0:
+        return
+    lower = batch - batch % count
+    raise TrainingError(
+        f"A batch of {batch} pictures cannot be divided among {count} processes.",
+        "each takes the same number of every batch, so that together they do what one would do",
+        f"give --batch-size {lower or count}, or another number of processes",
+    )

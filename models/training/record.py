@@ -6,6 +6,7 @@
       last.ckpt               everything that --resume needs
       stage-N.safetensors     the weights that stage N begins with, until it is finished
       history.json metrics.csv   one row an epoch
+      tensorboard/            the curves, for `tensorboard --logdir runs`
       split.csv               which images learned and which judged, where the run divided them
 
 Each file is written beside and renamed, so none is ever half there.
@@ -27,11 +28,13 @@ from models.data.labelled import LabelledSet
 from models.training.settings import TrainingError, TrainSettings
 
 CHECKPOINT = "checkpoint.safetensors"
+_EVENTS = "events.out.tfevents.*"
 _STARTS = "stage-*.safetensors"
 _NO_MATTER = {  # changes no result, so a resumed run may differ in it; techniques stand below
     "out", "data", "validation", "test", "test_fraction", "images", "class_map", "multi_label",
     "split", "most_broken", "near_bits", "weights", "labels", "workers", "memory_limit",
-    "resume", "force", "temperature", "device", "progress", "techniques",
+    "resume", "force", "temperature", "device", "progress", "techniques", "devices", "nodes",
+    "tensorboard",
 }  # fmt: skip
 
 
@@ -65,12 +68,17 @@ class RunFolder:
     def split(self) -> Path:
         return self.path / "split.csv"
 
+    @property
+    def curves(self) -> Path:
+        return self.path / "tensorboard"
+
     def held(self) -> list[Path]:
         """Those of a run's files that are there."""
         files = (
             self.description, self.checkpoint, self.last, self.history, self.metrics, self.split,
         )  # fmt: skip
-        return [path for path in files if path.exists()] + sorted(self.path.glob(_STARTS))
+        found = [path for path in files if path.exists()]
+        return found + sorted(self.path.glob(_STARTS)) + sorted(self.curves.glob(_EVENTS))
 
     def start_of(self, stage: int) -> Path:
         """The weights that a later stage begins with, while it is not finished."""
@@ -107,6 +115,21 @@ class RunFolder:
         for path in self.held():
             path.unlink()
         write_text(self.description, _dumps(description))
+
+    def refuse_unshared(self, description: Mapping[str, Any]) -> None:
+        """Refuse a folder that the first process has begun and this one does not see.
+
+        Raises:
+            TrainingError: so it is.
+        """
+        if not self.description.exists() or _read_json(self.description) != json.loads(
+            json.dumps(description)
+        ):
+            raise TrainingError(
+                f"{self.path} is not the folder that the first process writes.",
+                "later stages and resumed runs read there what it has written",
+                "give --out a folder that all machines share",
+            )
 
     def compare(self, description: Mapping[str, Any]) -> None:
         """Refuse to resume something else than what was begun.

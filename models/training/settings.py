@@ -12,7 +12,7 @@ from models import zoo
 from models.checkpoint import default_resize
 from models.contract import Label, Preprocessing
 from models.errors import UserError
-from models.training.ranges import TrainingError, number, whole
+from models.training.ranges import TrainingError, number, refuse_undividable, whole
 from models.training.techniques import Stages, Techniques, check_techniques
 
 __all__ = [
@@ -110,6 +110,10 @@ class TrainSettings:
         resize_shorter_side: of the contract; None for the usual one of the input size.
         temperature: fit one on the validation images when the weights are settled.
         device: 'auto' is CUDA where there is a GPU, else the CPU.
+        devices: processes on each machine, one a GPU where there are some; torchrun starts
+            them. Together they take batches of `batch_size`.
+        nodes: machines.
+        tensorboard: write curves for TensorBoard into the run's folder.
         progress: show a bar.
         techniques: the loss, what is mixed into the pictures, which layers learn, the
             descent.
@@ -151,6 +155,9 @@ class TrainSettings:
     resize_shorter_side: int | None = None
     temperature: bool = True
     device: Device = "auto"
+    devices: int = 1
+    nodes: int = 1
+    tensorboard: bool = True
     progress: bool = True
     techniques: Techniques = field(default_factory=Techniques)
 
@@ -220,6 +227,8 @@ def check(settings: TrainSettings) -> None:
     recipe = settings.recipe
     whole("--epochs", recipe.epochs, 1, 100_000)
     whole("--batch-size", settings.batch_size, 2, 65_536)
+    whole("--devices", settings.devices, 1, 4096)
+    whole("--nodes", settings.nodes, 1, 4096)
     whole("--seed", settings.seed, 0, 2**32 - 1)
     whole("patience", settings.patience, 1, 100_000)
     whole("workers", settings.workers, 0, 256)
@@ -250,6 +259,7 @@ def check(settings: TrainSettings) -> None:
             "RUN/checkpoint.safetensors, and an --out of its own",
         )
     _check_descent(settings)
+    _check_processes(settings)
     if settings.weights == PUBLISHED_WEIGHTS:
         _check_published(entry, options)
     elif settings.weights != NO_WEIGHTS and not Path(settings.weights).is_file():
@@ -321,6 +331,42 @@ def _check_descent(settings: TrainSettings) -> None:
             f"--quantization-aware and {' and '.join(given)} exclude each other.",
             "the ranges of int8 are those of the very weights that learn, in float32",
             f"leave {' and '.join(given)} away",
+        )
+
+
+def _check_processes(settings: TrainSettings) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        TrainingError: batches that cannot be divided, or a quantization-aware run.
+    """
+    count = settings.devices * settings.nodes
+    refuse_undividable(settings.batch_size, count)
+    if count > 1 and settings.quantization_aware:
+        raise TrainingError(
+            f"--quantization-aware in {count} processes.",
+            "it measures int8's ranges and figures in one",
+            "leave --devices and --nodes away: it takes a few epochs only",
+        )
+
+
+def refuse_range_test(settings: TrainSettings) -> None:
+    """Refuse to try learning rates where that cannot be done.
+
+    Raises:
+        TrainingError: a run that is resumed, or several processes.
+    """
+    if settings.resume:
+        raise TrainingError(
+            "--find-lr and --resume exclude each other.",
+            "a run is resumed at the learning rate that it was begun with",
+            "leave one of them away",
+        )
+    if settings.devices * settings.nodes > 1:
+        raise TrainingError(
+            "--find-lr tries learning rates in one process.",
+            "the rates depend on --batch-size, and that is the same however many share it",
+            "leave --devices and --nodes away; give them with the rate that was found",
         )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models import zoo
 from models.contract import LUMA
 from models.losses import LDAM, make_loss
+from models.training import processes
 from models.training.batches import mixed_seed
 from models.training.blocks import Learning, whole
 from models.training.descent import optimizer_of, schedule_of
@@ -70,6 +71,7 @@ class Task(lightning.LightningModule):
             self._rows = EvenRows(net, self.last_layers(), techniques.loss.scale)
         self.judge = Judge(goal.multi_label)
         self._sums: dict[str, Tensor] = {}
+        self.batch_loss = 0.0  # of the last training step, over all processes
         if pictures is not None:
             self.aware = QuantizationAware(net, self._normalized(pictures[:1]))
             self.measure_ranges()
@@ -120,12 +122,16 @@ class Task(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         # Dropout draws from the global generator: seeded by step, a resumed run repeats it.
-        torch.manual_seed(mixed_seed(self._settings.seed, self.global_step, -1))
+        rank = processes.place().rank
+        own = (rank,) if rank else ()  # no two processes drop the same
+        torch.manual_seed(mixed_seed(self._settings.seed, self.global_step, -1, *own))
         pixels, targets = self.mixed(*batch)
         loss = self._whole_loss(self(pixels), targets)
-        if not bool(torch.isfinite(loss)):
+        whole_batch = processes.mean(loss.detach())
+        if not bool(torch.isfinite(whole_batch)):
             raise ArithmeticError("the training loss is not finite")
-        self._sums["loss"] += loss.detach() * len(targets)
+        self.batch_loss = float(whole_batch)
+        self._sums["loss"] += whole_batch * len(targets)
         self._sums["count"] += len(targets)
         return loss
 
@@ -203,6 +209,7 @@ def parameter_groups(
         {
             "params": parameters,
             "lr": learning_rate * rate,
+            "rate": rate,
             "weight_decay": weight_decay if decayed else 0.0,
         }
         for (rate, decayed), parameters in groups.items()
