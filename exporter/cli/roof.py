@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 _PATIENCE = 5.0  # seconds
+_INTERRUPTED = 130
 errors = Console(stderr=True, highlight=False)
 
 
@@ -59,9 +60,9 @@ def main() -> None:
             errors.print(f"  [bold]To mend it:[/] {_plain(error.mend)}", soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _leave_it_to_the_first(130)
+        _leave_it_to_the_first(_INTERRUPTED)
         errors.print("Interrupted; nothing was left half written.")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -73,7 +74,8 @@ def _leave_it_to_the_first(code: int) -> None:
     torchrun ends all of them as soon as one has ended; so the others wait for that.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0":
-        time.sleep(_PATIENCE)
+        if code != _INTERRUPTED:  # that comes to all of them at once
+            time.sleep(_PATIENCE)
         sys.exit(code)
 
 

@@ -52,7 +52,7 @@ def launch(devices: int, arguments: Sequence[str]) -> int:
 
     share = max(1, (os.cpu_count() or 1) // devices)
     os.environ.setdefault("OMP_NUM_THREADS", str(share))  # else each takes all cores, or one
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # what went wrong is said by the processes themselves
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=devices, run_id=uuid4().hex, max_restarts=0,
         rdzv_backend="c10d", rdzv_endpoint="localhost:0", monitor_interval=0.1,
@@ -64,4 +64,6 @@ def launch(devices: int, arguments: Sequence[str]) -> int:
         return failure.exitcode if failure.exitcode > 0 else 1
     except (SignalException, KeyboardInterrupt):
         return _INTERRUPTED
+    finally:
+        logging.disable(logging.NOTSET)
     return 0

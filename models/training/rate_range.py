@@ -97,7 +97,8 @@ def smooth(losses: Sequence[float]) -> tuple[float, ...]:
 
 def burst(losses: Sequence[float]) -> bool:
     """Whether the last loss is so high, or no number, that larger rates need not be tried."""
-    return not losses[-1] <= BURST * float(np.mean(losses[:_FIRST]))
+    *before, last = losses
+    return not last <= BURST * float(np.mean(before[:_FIRST] or [1e9]))
 
 
 def write(found: RateRange, folder: Path, architecture: str) -> tuple[Path, Path]:
