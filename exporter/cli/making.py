@@ -58,7 +58,20 @@ def export(
         typer.Option("--resize", help="Resize the shorter side to this before the crop."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option("--threshold", help="Below this probability: 'not sure'.")
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="Below this probability: 'not sure'. For several answers: of every class, "
+            "where none has its own.",
+        ),
+    ] = None,
+    class_thresholds: Annotated[
+        str | None,
+        typer.Option(
+            "--class-thresholds",
+            help="For several answers: a JSON file of names and probabilities, before the "
+            "model's own; 'off' leaves --threshold for all.",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="The model's name in the files.")
@@ -122,6 +135,7 @@ def export(
         options=network_options(option, width, input_size),
         resize_shorter_side=resize,
         threshold=threshold,
+        class_thresholds=class_thresholds,
         name=name,
         force=force,
         cache=store,

@@ -1,4 +1,4 @@
-"""Both files' answers: agreement, and the images whose first answer changed."""
+"""Both files' answers: agreement, and the images whose answer changed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from exporter.diagnose.results import Flip, MarginBand, Summary
-from exporter.prove.compare import Comparison, Vector, agrees, margin, top1
-from exporter.prove.imageset import Sample
+from exporter.prove.answering import Classes, Rule
+from exporter.prove.compare import Comparison, Vector
+from exporter.prove.imageset import NOTHING, Sample
 from models.contract import Contract
 from models.errors import UserError
 
-BANDS = (0.0, 0.05, 0.1, 0.25, 0.5)  # margins of a first answer, in probability
+BANDS = (0.0, 0.05, 0.1, 0.25, 0.5)  # margins of an answer, in probability
 
 
 class Answers:
@@ -20,7 +21,8 @@ class Answers:
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._comparison = Comparison(contract.activation)
+        self._comparison = Comparison.of(contract)
+        self._rule = Rule.of(contract)
         self._flips: list[Flip] = []
         self._images = [0] * len(BANDS)
         self._flipped = [0] * len(BANDS)
@@ -34,40 +36,51 @@ class Answers:
                 "there is nothing to compare with",
                 "run 'exporter parity' on the bundle first",
             )
-        truth = None if sample.truth is None else self._contract.names[sample.truth]
+        truth = sample.label(self._contract)
         self._comparison.add(sample.name, wanted, found, truth, sample.truth)
         self._labelled += sample.truth is not None
-        apart = margin(wanted)
+        apart = self._rule.margin(wanted)
         band = max(place for place, low in enumerate(BANDS) if apart >= low)
         self._images[band] += 1
-        if not agrees(wanted, found):
+        if not self._rule.agrees(wanted, found):
             self._flipped[band] += 1
             self._flips.append(self._flip(sample, wanted, found, truth))
 
     def _flip(self, sample: Sample, wanted: Vector, found: Vector, truth: str | None) -> Flip:
-        before, after = top1(wanted), top1(found)
+        before, after = self._rule.decisive(wanted, found)
+        answers = self._rule.answer(wanted), self._rule.answer(found)
+        several = self._contract.multi_label
         return Flip(
             image=sample.name,
-            float_label=self._contract.names[before],
-            int8_label=self._contract.names[after],
+            float_label=self._said(answers[0]),
+            int8_label=self._said(answers[1]),
             float_probability=float(wanted[before]),
             int8_probability=float(found[after]),
-            float_margin=margin(wanted),
-            int8_margin=margin(found),
+            float_margin=self._rule.margin(wanted),
+            int8_margin=self._rule.margin(found),
             float_logit_margin=self._logit_margin(wanted),
             int8_logit_margin=self._logit_margin(found),
             truth=truth,
-            effect=_effect(sample.truth, before, after),
+            effect=_effect(sample.truth, *answers),
+            decisive=self._contract.names[before] if several else None,
         )
 
+    def _said(self, answer: Classes) -> str:
+        return ", ".join(self._contract.names[place] for place in answer) or NOTHING
+
     def _logit_margin(self, probabilities: Vector) -> float | None:
-        """First logit minus second; softmax keeps differences of logits exactly."""
-        second, first = (float(p) for p in np.partition(probabilities, -2)[-2:])
-        if self._contract.activation == "softmax":
+        """First logit minus second; softmax keeps differences of logits exactly. Of several
+        answers the smallest distance of a logit from its threshold's."""
+        if self._rule.thresholds is None:
+            second, first = (float(p) for p in np.partition(probabilities, -2)[-2:])
             return math.log(first / second) if second > 0 else None
-        if second <= 0 or first >= 1:
-            return None
-        return math.log(first / (1 - first)) - math.log(second / (1 - second))
+        pairs = zip(probabilities.tolist(), self._rule.thresholds, strict=True)
+        distances = [
+            abs(math.log(p / (1 - p)) - math.log(limit / (1 - limit)))
+            for p, limit in pairs
+            if 0 < p < 1 and 0 < limit < 1
+        ]
+        return min(distances, default=None)
 
     def summary(self) -> Summary:
         found = self._comparison.metrics()
@@ -83,14 +96,15 @@ class Answers:
             accuracy=found.accuracy,
             float_accuracy=found.reference_accuracy,
             bands=tuple(map(MarginBand, BANDS, tops, self._images, self._flipped)),
+            several=self._contract.multi_label,
         )
 
     def flips(self) -> tuple[Flip, ...]:
-        """The images whose first answer changed, those that float was surest of first."""
+        """The images whose answer changed, those that float was surest of first."""
         return tuple(sorted(self._flips, key=lambda flip: (-flip.float_margin, flip.image)))
 
 
-def _effect(truth: int | None, before: int, after: int) -> str | None:
+def _effect(truth: Classes | None, before: Classes, after: Classes) -> str | None:
     if truth is None:
         return None
     if after == truth:

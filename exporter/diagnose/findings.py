@@ -45,7 +45,8 @@ def sentences(
 
 def _answers(summary: Summary) -> str:
     same = summary.images - summary.flips
-    text = f"The same first answer on {same} of {summary.images} images"
+    what = "classes" if summary.several else "first answer"
+    text = f"The same {what} on {same} of {summary.images} images"
     if summary.logit_sqnr_db is not None:
         text += f"; logits at {summary.logit_sqnr_db:.1f} dB"
     sure = sum(band.flips for band in summary.bands if band.low >= SURE)

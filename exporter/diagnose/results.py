@@ -143,16 +143,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image whose first answer the int8 file changed.
+    """An image whose answer the int8 file changed.
 
     Attributes:
-        float_label, int8_label: the first answers.
-        float_probability, int8_probability: each file's for its own answer.
-        float_margin, int8_margin: each file's first probability minus its second.
+        float_label, int8_label: the first answers, or all of them where there may be several.
+        float_probability, int8_probability: each file's for its own answer, or for `decisive`.
+        float_margin, int8_margin: each file's first probability minus its second; of several
+            answers the smallest distance of a probability from its threshold.
         float_logit_margin, int8_logit_margin: the same of the logits, from the
             probabilities; None where one of them is 0.
         truth: the true label, where known.
         effect: 'gained', 'lost' or 'wrong either way'; None without a label.
+        decisive: of several answers, the class that only one of the files names.
     """
 
     image: str
@@ -166,6 +168,7 @@ class Flip:
     int8_logit_margin: float | None
     truth: str | None
     effect: str | None
+    decisive: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,9 +186,11 @@ class Summary:
     """Both files' answers compared, by the definitions of `exporter parity`.
 
     Attributes:
-        agreement: share of images with the same first answer.
+        agreement: share of images with the same first answer, or of several answers the
+            same classes.
         logit_sqnr_db, mean_logit_error: on logits recovered from the probabilities.
-        accuracy, float_accuracy: over the labelled images.
+        accuracy, float_accuracy: over the labelled images; of several answers macro F1.
+        several: whether an image may have several answers.
     """
 
     images: int
@@ -198,6 +203,7 @@ class Summary:
     accuracy: float | None
     float_accuracy: float | None
     bands: tuple[MarginBand, ...]
+    several: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def table(report: QuantizeReport) -> RenderableType:
         parts.append(Text(""))
     if said.accuracy is not None:
         parts.append(
-            Text(f"accuracy on {said.labelled} labelled images: float "
+            Text(f"{'macro F1' if said.several else 'accuracy'} on "
+                 f"{said.labelled} labelled images: float "
                  f"{percent(said.float_accuracy)}, int8 {percent(said.accuracy)}")
         )  # fmt: skip
     parts += [Text(f"- {sentence}") for sentence in report.findings]

@@ -114,11 +114,19 @@ def _manifest(job: Job, records: dict[str, Any], root: Path) -> dict[str, Any]:
         },
         "left_out": dict(job.chosen.left_out),
         "reference": job.intake.reference,
+        **_temperature(job.intake.checkpoint),
         "label_hash": job.intake.contract.label_hash,
         "source_hash": source_hash(),
         "tools": versions(*packages, *job.intake.packages, "pillow"),
         "calibration": calibration,
     }
+
+
+def _temperature(checkpoint: Any) -> dict[str, float]:
+    """What the logits were divided by, where they were."""
+    if checkpoint is None or checkpoint.temperature == 1.0:
+        return {}
+    return {"temperature": checkpoint.temperature}
 
 
 def _warnings(records: dict[str, Any]) -> tuple[str, ...]:

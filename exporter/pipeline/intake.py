@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from exporter import bundle
 from exporter.pipeline.request import ExportRequest, RequestError
 from models.contract import Contract, ContractError, load_labels
 from models.errors import UserError
+from models.strict_json import read_text
+
+NO_THRESHOLDS = "off"
+_LIKE = 'write it like {"adder": 0.35, "slow worm": 0.6}'
 
 
 @dataclass(frozen=True)
@@ -187,11 +192,54 @@ def contract_in_onnx(path: Path) -> Contract:
     )
 
 
+def _thresholds(
+    contract: Contract, one: float | None, by_class: str | None
+) -> dict[str, float | tuple[float, ...] | None]:
+    """What --threshold and --class-thresholds change.
+
+    Raises:
+        RequestError: both say something about the same class, or the file cannot be used.
+    """
+    changes: dict[str, float | tuple[float, ...] | None] = {}
+    if one is not None:
+        changes["not_sure_threshold"] = one
+    if by_class == NO_THRESHOLDS:
+        return {**changes, "thresholds": None}
+    if one is not None and (by_class is not None or contract.thresholds is not None):
+        origin = "--class-thresholds gives" if by_class is not None else "the contract has"
+        raise RequestError(
+            f"--threshold {one:g} contradicts thresholds by class.",
+            f"{origin} a threshold for each class, which one for all would replace",
+            "leave --threshold away, or say so with --class-thresholds off",
+        )
+    if by_class is not None:
+        changes["thresholds"] = _read_thresholds(Path(by_class), contract)
+    return changes
+
+
+def _read_thresholds(path: Path, contract: Contract) -> tuple[float, ...]:
+    """A JSON object from class names to thresholds; classes that it lacks keep theirs."""
+    try:
+        found = json.loads(read_text(path, "file of thresholds"))
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path} is not JSON.", str(error), _LIKE) from error
+    if not isinstance(found, dict) or not found:
+        raise RequestError(f"{path} holds no thresholds.", "it is no object, or empty", _LIKE)
+    strangers = sorted(set(found) - set(contract.names))
+    if strangers:
+        raise RequestError(
+            f"{path} has thresholds of classes that the model does not have.",
+            ", ".join(strangers[:5]),
+            "use the names of the labels",
+        )
+    pairs = zip(contract.names, contract.class_thresholds, strict=True)
+    return tuple(found.get(name, known) for name, known in pairs)
+
+
 def override(contract: Contract, request: ExportRequest) -> Contract:
     """The contract with what the flags change."""
     changes: dict[str, Any] = {}
-    if request.threshold is not None:
-        changes["not_sure_threshold"] = request.threshold
+    changes.update(_thresholds(contract, request.threshold, request.class_thresholds))
     if request.name is not None:
         changes["name"] = request.name
     if request.resize_shorter_side is not None:

@@ -89,6 +89,7 @@ def summary(report: ParityReport) -> dict[str, Any]:
         "passed": report.passed,
         "reference": report.reference,
         "images": report.images,
+        **({"answers": "several"} if report.several else {}),
         "artifacts": {
             a.key: {
                 "status": a.status,

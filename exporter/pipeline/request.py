@@ -51,6 +51,8 @@ class ExportRequest:
         options: parameters of the architecture, e.g. its width multiplier.
         resize_shorter_side: overrides the contract's resize rule.
         threshold: overrides the contract's 'not sure' threshold.
+        class_thresholds: overrides the thresholds of classes: a JSON file of names and
+            numbers, whose other classes keep theirs, or 'off' for `threshold` alone.
         force: replace an output folder that no export wrote.
         cache: folder of finished stages; None keeps none.
         quantizer: 'fast' measures ranges only and saves some seconds; 'distill' learns
@@ -74,6 +76,7 @@ class ExportRequest:
     options: Mapping[str, int | float] = field(default_factory=dict)
     resize_shorter_side: int | None = None
     threshold: float | None = None
+    class_thresholds: str | None = None
     name: str | None = None
     force: bool = False
     cache: Path | None = None

@@ -2,10 +2,8 @@
 
 Rules that the figures depend on:
 
-* Top-1 is the lowest index among the largest probabilities, as an app takes it. An
-  artifact agrees when the reference gives its answer the reference's own largest
-  probability: where the reference ties exactly, each of the tied classes agrees;
-  any other difference, however near, is a flip.
+* Answers, agreement and accuracy are those of `answering`: top-1, or the set of classes
+  at or above their thresholds with the macro F1.
 * Top-5 agreement is the share of the reference's five first classes that are among
   the artifact's five first, averaged over images; with five classes or fewer the
   first `classes - 1` are compared, since all of them would always agree.
@@ -22,13 +20,15 @@ Rules that the figures depend on:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from exporter.prove.answering import Accuracy, Rule
 from exporter.prove.results import ArtifactResult, ImageResult
-from models.contract import OutputActivation
+from models.contract import Contract, OutputActivation
 
 MAX_SQNR_DB = 200.0  # float32 carries 24 bits: nothing measurable lies above 150 dB
 TOP = 5
@@ -89,18 +89,6 @@ class Metrics:
         return replace(result, **{name: getattr(self, name) for name in shared})
 
 
-def top1(probabilities: Vector) -> int:
-    """The lowest index among the largest values; NaN never wins."""
-    return int(np.argmax(np.nan_to_num(probabilities, nan=-np.inf, posinf=np.inf, neginf=-np.inf)))
-
-
-def agrees(reference: Vector, found: Vector) -> bool:
-    """Whether the artifact's top-1 is the reference's (or one of its exact ties)."""
-    if not np.isfinite(found).all():
-        return False
-    return bool(reference[top1(found)] == reference.max())
-
-
 def top_overlap(reference: Vector, found: Vector, count: int = TOP) -> float:
     """Share of the reference's first classes that the artifact has among its first."""
     if not np.isfinite(found).all():
@@ -109,12 +97,6 @@ def top_overlap(reference: Vector, found: Vector, count: int = TOP) -> float:
     ours = set(np.argsort(-found, kind="stable")[:count].tolist())
     theirs = np.argsort(-reference, kind="stable")[:count].tolist()
     return sum(index in ours for index in theirs) / count
-
-
-def margin(probabilities: Vector) -> float:
-    """First minus second largest probability."""
-    second, first = np.partition(probabilities, -2)[-2:]
-    return float(first - second)
 
 
 def logit_pair(
@@ -151,17 +133,17 @@ class Comparison:
         activation: the contract's.
         numbers: the number format of the file's output arithmetic.
         keep_worst: how many of the worst images to name.
+        thresholds: of the classes, for sigmoid; None for 0.5 each.
     """
 
     activation: OutputActivation
     numbers: NumberFormat = FLOAT32
     keep_worst: int = 10
+    thresholds: tuple[float, ...] | None = None
     _seen: list[ImageResult] = field(default_factory=list)
     _flipped: list[ImageResult] = field(default_factory=list)
     _not_finite: int = 0
-    _labelled: int = 0
-    _right: int = 0
-    _reference_right: int = 0
+    _accuracies: tuple[Accuracy, Accuracy] | None = None  # the reference's, the artifact's
     _agreed: int = 0
     _overlap: float = 0.0
     _difference_sum: float = 0.0
@@ -175,13 +157,24 @@ class Comparison:
     _signal: float = 0.0
     _noise: float = 0.0
 
+    @classmethod
+    def of(cls, contract: Contract, numbers: NumberFormat = FLOAT32) -> Comparison:
+        """By the contract's activation and thresholds."""
+        several = contract.class_thresholds if contract.multi_label else None
+        return cls(contract.activation, numbers, thresholds=several)
+
+    def _rule(self, classes: int) -> Rule:
+        if self.activation == "softmax":
+            return Rule()
+        return Rule(self.thresholds or (0.5,) * classes)
+
     def add(
         self,
         image: str,
         reference: Vector,
         found: Vector,
         label: str | None = None,
-        truth: int | None = None,
+        truth: Sequence[int] | None = None,
     ) -> None:
         """Take one image in.
 
@@ -190,30 +183,36 @@ class Comparison:
             reference: finite probabilities, float32 `[classes]`.
             found: the artifact's, float32 `[classes]`; may hold NaN.
             label: the true class as a person reads it, if known.
-            truth: its index, if known.
+            truth: the indices of the true classes, if known; just one for softmax.
         """
         if found.shape != reference.shape:
             raise ValueError(f"{image}: {found.shape} against {reference.shape}")
         finite = bool(np.isfinite(found).all())
         largest = self._add_differences(reference, found) if finite else 1.0
         self._not_finite += not finite
-        agreed = agrees(reference, found)
-        answer = top1(found)
+        rule = self._rule(len(reference))
+        agreed = rule.agrees(reference, found)
         self._agreed += agreed
         self._overlap += top_overlap(reference, found)
+        answers = rule.answer(reference), rule.answer(found) if finite else ()
         if truth is not None:
-            self._labelled += 1
-            self._right += finite and answer == truth
-            self._reference_right += top1(reference) == truth
+            if self._accuracies is None:
+                self._accuracies = Accuracy(rule), Accuracy(rule)
+            for accuracy, answer in zip(self._accuracies, answers, strict=True):
+                accuracy.add(answer, truth)
+        before, after = rule.decisive(reference, found)
+        several = self.activation == "sigmoid"
         summary = ImageResult(
             image=image,
             label=label,
-            reference_top=top1(reference),
-            top=answer,
-            reference_probability=float(reference.max()),
-            probability=float(found[answer]) if finite else 0.0,
-            reference_margin=margin(reference),
+            reference_top=before,
+            top=after,
+            reference_probability=float(reference[before]),
+            probability=float(found[after]) if finite else 0.0,
+            reference_margin=rule.margin(reference),
             max_difference=largest,
+            reference_classes=answers[0] if several else None,
+            classes=answers[1] if several else None,
         )
         self._seen.append(summary)
         if not agreed:
@@ -249,10 +248,11 @@ class Comparison:
         images = len(self._seen)
         if not images:
             raise ValueError("no image was compared")
+        reference, own = self._accuracies or (None, None)
         worst = sorted(self._seen, key=lambda result: (-result.max_difference, result.image))
         return Metrics(
             images=images,
-            labelled=self._labelled,
+            labelled=own.images if own else 0,
             not_finite=self._not_finite,
             sum_error=self._sum_error,
             range_error=self._range_error,
@@ -263,8 +263,8 @@ class Comparison:
             logit_sqnr_db=_decibels(self._signal, self._noise) if self._logit_count else None,
             top1_agreement=self._agreed / images,
             top5_agreement=self._overlap / images,
-            accuracy=_ratio(self._right, self._labelled),
-            reference_accuracy=_ratio(self._reference_right, self._labelled),
+            accuracy=own.value if own else None,
+            reference_accuracy=reference.value if reference else None,
             worst=tuple(worst[: self.keep_worst]),
             flipped=tuple(sorted(self._flipped, key=lambda result: -result.reference_margin)),
         )

@@ -321,7 +321,7 @@ def _row(
     if len(entry.answers) < len(recorded.expected):
         asked = f"{len(entry.answers)} of {len(recorded.expected)}"
         return replace(base, status="failed", reason=f"it answered {asked} golden images")
-    comparison = Comparison(bundle.contract.activation, FLOAT32)
+    comparison = Comparison.of(bundle.contract, FLOAT32)
     tally = Tally(row.runtime)  # against what this runtime answered at the export
     for name, found in entry.answers.items():
         wanted = recorded.expected[name].get(golden.REFERENCE_KEY)

@@ -10,9 +10,11 @@ import numpy as np
 
 from exporter.bundle import Bundle, Format, Precision, size_of
 from exporter.prove import golden
-from exporter.prove.compare import FLOAT16, FLOAT32, Comparison, NumberFormat, top1
+from exporter.prove.answering import Accuracy, Rule
+from exporter.prove.compare import FLOAT16, FLOAT32, Comparison, NumberFormat
 from exporter.prove.gates import Limits, check, judged
 from exporter.prove.imageset import ImageSet, Sample, evenly
+from exporter.prove.inside import other_thresholds
 from exporter.prove.opened import Opened, one_line
 from exporter.prove.results import ArtifactResult
 from exporter.prove.runtimes.base import Pixels, Probabilities, Session
@@ -73,14 +75,16 @@ class Duel:
     ) -> None:
         self._pool = pool
         self._bundle, self._given, self._reference = bundle, given, reference
-        self._count = self._labelled = self._right = 0
+        self._count = 0
+        self._rule = Rule.of(bundle.contract)
+        self._accuracy = Accuracy(self._rule)
         self.ready: list[Pixels] = []
         self._recorded = golden.load(bundle) if given.square else None
         self.replays: list[golden.Replay] = []
         self._contestants: dict[Place, _Contestant] = {}
         for entry in opened:
             if entry.session is not None:
-                comparison = Comparison(bundle.contract.activation, numbers_of(entry.row))
+                comparison = Comparison.of(bundle.contract, numbers_of(entry.row))
                 places = _places(entry, len(given.samples), slow_limit)
                 self._contestants[entry.place] = _Contestant(
                     entry, entry.session, comparison, places
@@ -106,8 +110,7 @@ class Duel:
         wanted = self._reference.probabilities(pixels)
         self._require_sound(wanted, sample)
         if sample.truth is not None:
-            self._labelled += 1
-            self._right += top1(wanted) == sample.truth
+            self._accuracy.add(self._rule.answer(wanted), sample.truth)
         for contestant in self._contestants.values():
             contestant.found = None
         for contestant in asked:
@@ -134,7 +137,7 @@ class Duel:
         except UserError as error:
             contestant.broken = one_line(error)
             return
-        label = None if sample.truth is None else self._bundle.contract.names[sample.truth]
+        label = sample.label(self._bundle.contract)
         contestant.comparison.add(sample.name, wanted, found, label, sample.truth)
         if self._recorded is not None and entry.counterpart is None:
             self.replays.append(self._recorded.replay(sample.path.name, entry.row.key, found))
@@ -155,8 +158,8 @@ class Duel:
 
     @property
     def reference_accuracy(self) -> float | None:
-        """The reference's top-1 over the labelled images; None without any."""
-        return self._right / self._labelled if self._labelled else None
+        """The reference's top-1, or macro F1, over the labelled images; None without any."""
+        return self._accuracy.value
 
     def _require_sound(self, wanted: Probabilities, sample: Sample) -> None:
         classes = len(self._bundle.contract.labels)
@@ -206,6 +209,9 @@ class Duel:
             return base
         if found.broken:
             return replace(base, status="failed", reason=found.broken)
+        strange = other_thresholds(self._bundle, row)
+        if strange:
+            return replace(base, status="failed", reason=strange)
         metrics = found.comparison.metrics()
         checks = check(metrics, gates[row.precision], self._bundle.contract.activation)
         versus = found.tally.result() if found.tally is not None else None

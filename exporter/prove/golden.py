@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from exporter.bundle import BY_KEY, GOLDEN, Bundle, Precision
+from exporter.prove.answering import Rule
 from exporter.prove.golden_photos import write_photos
 from exporter.prove.imageset import square_pixels
 from exporter.prove.opened import GetRuntime, open_artifacts
@@ -195,9 +196,7 @@ def write_golden(
                 "file": name,
                 "label": image.label if image.label in contract.names else None,
                 "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
-                "answer": {
-                    key: contract.names[int(np.argmax(found))] for key, found in answers.items()
-                },
+                **_said(contract, answers),
                 "probabilities": {key: _numbers(found) for key, found in answers.items()},
             }
         )
@@ -205,6 +204,20 @@ def write_golden(
     path = folder / FILE
     path.write_text(_dump(contract, entries, photos), encoding="utf-8")
     return path
+
+
+def _said(contract: Contract, answers: Mapping[str, Probabilities]) -> dict[str, Any]:
+    """'answer', the label of each file, or where there may be several 'answers': all that are
+    there, the most probable first."""
+    names, rule = contract.names, Rule.of(contract)
+    if not contract.multi_label:
+        return {"answer": {key: names[int(np.argmax(found))] for key, found in answers.items()}}
+    return {
+        "answers": {
+            key: [names[place] for place in sorted(rule.answer(found), key=lambda k: -found[k])]
+            for key, found in answers.items()
+        }
+    }
 
 
 def _numbers(values: Probabilities) -> list[float]:
@@ -224,6 +237,7 @@ def _dump(contract: Contract, entries: list[dict[str, Any]], photos: list[dict[s
         "tolerance": dict(TOLERANCE),
         "precision": {row.key: row.precision for row in BY_KEY.values()},
         "label_hash": contract.label_hash,
+        **({"thresholds": list(contract.class_thresholds)} if contract.multi_label else {}),
         "images": entries,
         "photos": photos,
     }

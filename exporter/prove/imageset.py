@@ -2,7 +2,9 @@
 
 A label comes from the class folder an image lies in, where the folder's name is one
 of the contract's labels, or from a file `labels.csv` beside the images with the
-columns `file,label`; a label is a class name or, failing that, its index.
+columns `file,label`; a label is a class name or, failing that, its index. Where a
+picture may show several classes, `label` (or `labels`) has them with `|` between them,
+or is empty for none, and rows of one file add up.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from models.images import (
 )
 
 LABELS_FILE = "labels.csv"
+NOTHING = "none"  # the label of a picture that shows no class
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,19 @@ class Sample:
     Attributes:
         path: the file.
         name: as reports name it: relative to the image folder, with '/'.
-        truth: index of its true class, or None.
+        truth: indices of its true classes (just one where there is one answer), or None
+            where they are not known.
     """
 
     path: Path
     name: str
-    truth: int | None = None
+    truth: tuple[int, ...] | None = None
+
+    def label(self, contract: Contract) -> str | None:
+        """The true classes as a person reads them; None where they are not known."""
+        if self.truth is None:
+            return None
+        return ", ".join(contract.names[place] for place in self.truth) or NOTHING
 
 
 @dataclass(frozen=True)
@@ -106,9 +116,11 @@ def prepare(
         name = _relative(image.path, folder)
         truth = listed.get(name)
         if truth is None and image.label is not None:
-            truth = _index_of(image.label, contract)
-            if truth is None:
+            place = _index_of(image.label, contract)
+            if place is None:
                 strangers.add(image.label)
+            else:
+                truth = (place,)
         samples.append(Sample(image.path, name, truth))
     notes = [*_calibrated(bundle, chosen)]
     if len(chosen) < len(images):
@@ -203,6 +215,23 @@ def _index_of(name: str, contract: Contract) -> int | None:
     return None
 
 
+def _indices_of(text: str, contract: Contract) -> tuple[int, ...] | None:
+    """A cell of the table as output indices; None where one of them is a stranger.
+
+    The whole cell may be one name, whatever is in it; where there may be several answers
+    it may be names with '|' between them, or nothing.
+    """
+    whole = _index_of(text, contract)
+    if whole is not None:
+        return (whole,)
+    if not contract.multi_label:
+        return None
+    parts = [part.strip() for part in text.split("|") if part.strip()]
+    places = [_index_of(part, contract) for part in parts]
+    known = [place for place in places if place is not None]
+    return tuple(sorted(set(known))) if len(known) == len(places) else None
+
+
 def _relative(path: Path, folder: Path) -> str:
     try:
         return path.relative_to(folder).as_posix()
@@ -210,7 +239,7 @@ def _relative(path: Path, folder: Path) -> str:
         return path.name
 
 
-def _read_labels(folder: Path, contract: Contract) -> dict[str, int]:
+def _read_labels(folder: Path, contract: Contract) -> dict[str, tuple[int, ...]]:
     path = folder / LABELS_FILE
     if not path.is_file():
         return {}
@@ -221,19 +250,26 @@ def _read_labels(folder: Path, contract: Contract) -> dict[str, int]:
         raise UserError(
             f"{path} cannot be read.", str(error), "write it as UTF-8 with columns file,label"
         ) from error
-    if not rows or not {"file", "label"} <= set(rows[0]):
+    column = "label"
+    if contract.multi_label and rows and "labels" in rows[0]:
+        column = "labels"
+    if not rows or not {"file", column} <= set(rows[0]):
         raise UserError(
             f"{path} has no columns 'file' and 'label'.",
             "its first line names the columns",
             "begin it with: file,label",
         )
-    found, bad = {}, []
+    found: dict[str, tuple[int, ...]] = {}
+    bad = []
     for row in rows:
-        index = _index_of((row["label"] or "").strip(), contract)
-        if index is None:
-            bad.append(f"{row['file']}: {row['label']!r}")
+        places = _indices_of((row[column] or "").strip(), contract)
+        name = (row["file"] or "").strip()
+        if places is None:
+            bad.append(f"{row['file']}: {row[column]!r}")
+        elif contract.multi_label:
+            found[name] = tuple(sorted({*found.get(name, ()), *places}))
         else:
-            found[(row["file"] or "").strip()] = index
+            found[name] = places
     if bad:
         raise UserError(
             f"{path} has {len(bad)} label(s) that the model does not know.",

@@ -131,6 +131,7 @@ def run_parity(
         labelled=given.labelled,
         artifacts=(*results, *reported),
         reference_accuracy=duel.reference_accuracy,
+        several=bundle.contract.multi_label,
         latency=timing,
         device_latencies=device_latencies,
         notes=tuple(notes),

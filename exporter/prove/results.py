@@ -42,6 +42,10 @@ class ImageResult:
         probability: the artifact's probability of its own top class.
         reference_margin: reference's first minus second largest probability.
         max_difference: largest absolute probability difference over the classes.
+        reference_classes, classes: all that the reference and the artifact say is there,
+            where there may be several answers, else None. `reference_top` and `top` are
+            then the class that tells the answers apart, with both its probabilities, and
+            the margin is the smallest distance of a probability from its threshold.
     """
 
     image: str
@@ -52,6 +56,8 @@ class ImageResult:
     probability: float
     reference_margin: float
     max_difference: float
+    reference_classes: tuple[int, ...] | None = None
+    classes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,12 @@ class ArtifactResult:
         device: the device that sent the result, or '' for this machine.
         evidence: see `runtimes.base.Runtime`; 'reported' for what a device sent.
         status: 'not run' when the runtime or the file was absent, with `reason`.
-        accuracy, reference_accuracy: top-1 where labels are known, else None.
+        top1_agreement: share of images with the reference's answer: the same first class,
+            or where there may be several the same set of classes.
+        accuracy, reference_accuracy: top-1 where labels are known, else None; of several
+            answers the macro F1 at the contract's thresholds.
         worst: the images with the largest differences, worst first.
-        flipped: the images whose top-1 changed.
+        flipped: the images whose answer changed.
     """
 
     key: str
@@ -170,7 +179,8 @@ class ParityReport:
     """A whole parity run.
 
     Attributes:
-        reference_accuracy: the reference's top-1 over the labelled images.
+        reference_accuracy: the reference's top-1, or macro F1, over the labelled images.
+        several: whether an image may have several answers, see `answering`.
         device_latencies: what devices measured of themselves.
     """
 
@@ -184,6 +194,7 @@ class ParityReport:
     notes: tuple[str, ...] = field(default_factory=tuple)
     device_latencies: tuple[Latency, ...] = ()
     reference_accuracy: float | None = None
+    several: bool = False
 
     @property
     def passed(self) -> bool:

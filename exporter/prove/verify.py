@@ -7,7 +7,6 @@ checking out a bundle. Parity is the proof; this is the stock-taking.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,10 @@ from exporter.bundle import (
 from exporter.prove import golden
 from exporter.prove.gates import MAX_RANGE_ERROR, MAX_SUM_ERROR
 from exporter.prove.imageset import square_pixels
+from exporter.prove.inside import CARRIERS, embedded_contract
 from exporter.prove.opened import GetRuntime, Opened, one_line, open_row
 from exporter.prove.runtimes import registry
 from exporter.prove.runtimes.base import Pixels, Probabilities, Session
-from exporter.prove.runtimes.ort import OnnxSession
 from exporter.prove.runtimes.stored import lines
 from exporter.prove.tflite_schemes import SOUND, faults
 from exporter.prove.tflite_structure import read_operators
@@ -159,8 +158,8 @@ def _inside(bundle: Bundle, row: Format, session: Session) -> Iterator[Finding]:
     """What the file holds beside its weights: labels, contract, operators."""
     path = bundle.path(row.key)
     yield _compare_labels(row.path, session.labels(), bundle.contract)
-    for text in _embedded_contracts(path, row, session):
-        yield _compare_contract(row.path, text, bundle.contract)
+    if row.runtime in CARRIERS:
+        yield _compare_contract(row.path, embedded_contract(path, row), bundle.contract)
     if row.runtime == "litert" and path.suffix == ".tflite":
         try:
             problems = faults(read_operators(path), row)
@@ -175,25 +174,6 @@ def _inside(bundle: Bundle, row: Format, session: Session) -> Iterator[Finding]:
             yield Finding("operators", row.path, "failed", more, "export the model again")
 
 
-def _embedded_contracts(path: Path, row: Format, session: Session) -> Iterator[str | None]:
-    """The contract's JSON inside a file of a kind that carries it; None where it is lacking."""
-    if isinstance(session, OnnxSession):
-        yield session.metadata().get("contract")
-    elif row.runtime == "litert":
-        yield _zipped_contract(path)
-    elif row.runtime == "tensorflow":
-        inner = path / "assets" / CONTRACT
-        yield inner.read_text(encoding="utf-8", errors="replace") if inner.is_file() else None
-
-
-def _zipped_contract(path: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(CONTRACT).decode("utf-8", "replace")
-    except (zipfile.BadZipFile, KeyError, OSError):
-        return None
-
-
 def _compare_contract(subject: str, text: str | None, contract: Contract) -> Finding:
     if text is None:
         return Finding("contract", subject, "failed", "it holds no contract", _AGAIN)
@@ -205,12 +185,25 @@ def _compare_contract(subject: str, text: str | None, contract: Contract) -> Fin
     short = json.loads(contract.dumps(compact=True))  # as TFLite files have it
     if inner in (wanted, short):
         return Finding("contract", subject, "ok", f"the same as {CONTRACT}")
-    keys = inner.keys() | wanted.keys() if isinstance(inner, dict) else set()
-    differing = sorted(
-        key for key in keys if inner.get(key) not in (wanted.get(key), short.get(key))
-    )
+    differing = _differing(inner, wanted, short) if isinstance(inner, dict) else []
     what = f"differs from {CONTRACT} in: {', '.join(differing) or 'everything'}"
     return Finding("contract", subject, "failed", what, _AGAIN)
+
+
+def _differing(
+    inner: dict[str, Any], wanted: dict[str, Any], short: dict[str, Any], within: str = ""
+) -> list[str]:
+    """The keys that are not as in either form of the contract: 'name', 'output.thresholds'."""
+    found = []
+    for key in sorted(inner.keys() | wanted.keys()):
+        own, theirs, brief = inner.get(key), wanted.get(key), short.get(key)
+        if own in (theirs, brief):
+            continue
+        if isinstance(own, dict) and isinstance(theirs, dict) and isinstance(brief, dict):
+            found += _differing(own, theirs, brief, f"{within}{key}.")
+        else:
+            found.append(f"{within}{key}")
+    return found
 
 
 def _golden(

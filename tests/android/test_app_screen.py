@@ -7,6 +7,7 @@ gives the numbers that a test writes down.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -163,8 +164,32 @@ def test_another_model_needs_no_code(phone: Phone) -> None:
     (phone.assets / "contract.json").write_text(contract.dumps(), encoding="utf-8")
     phone.gives(0.9, 0.41, 0.39)
     (screen,) = phone.does(f"picked:{phone.photograph()}")
-    assert screen[3:8] == ["Ringed, 90%", "Ringed", "90%", "Striped", "41%"]
+    assert screen[3:8] == ["2 found: Ringed, Striped", "Ringed", "90%", "Striped", "41%"]
     assert "Plain" not in screen
+
+
+def test_several_answers_by_thresholds_of_their_own(phone: Phone) -> None:
+    """More than three where they are there; the first one need not be."""
+    several = dataclasses.replace(CONTRACT, activation="sigmoid", thresholds=(0.9, 0.2, 0.2, 0.2))
+    data = to_bytes(tflite_files.classifier(32, 4), several, "float32")
+    (phone.assets / "model.tflite").write_bytes(data)
+    (phone.assets / "contract.json").write_text(several.dumps(), encoding="utf-8")
+    names = [label.name for label in LABELS]
+
+    def seen(*probabilities: float) -> list[str]:
+        phone.gives(*probabilities)
+        (screen,) = phone.does(f"picked:{phone.photograph()}")
+        return screen[3:]
+
+    every = seen(0.95, 0.3, 0.2, 0.4)
+    assert every[:2] == ["4 found: Adder, Something else, Grass snake, Slow worm", "Venomous"]
+    assert [line for line in every if line in names] == [names[k] for k in (0, 3, 1, 2)]
+    one = seen(0.85, 0.3, 0.1, 0.1)  # the adder is likelier, and not likely enough for an adder
+    assert one[0] == "Grass snake, 30%. Not venomous."
+    assert [line for line in one if line in names] == ["Grass snake"]
+    none = seen(0.85, 0.15, 0.1, 0.1)
+    assert none[:2] == ["Not sure", text("not_sure_why_own")]
+    assert [line for line in none if line in names] == [names[k] for k in (0, 1, 2)]
 
 
 def test_rotation_keeps_the_answer_and_the_camera(phone: Phone) -> None:
@@ -281,7 +306,7 @@ def test_a_model_that_gives_no_probabilities_is_told(phone: Phone) -> None:
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [
-        ("MainActivity.kt", "if (!answer.sure) {", "if (answer.sure) {"),
+        ("MainActivity.kt", "if (present.isEmpty()) {", "if (present.isNotEmpty()) {"),
         ("MainActivity.kt", "latency.text = measured(result)", "measured(result)"),
         ("VenomMark.kt", "Venomous.NO -> NOT_VENOMOUS", "Venomous.NO -> NOT_KNOWN"),
     ],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.answers import present
 from models.contract import Contract, Label
 from models.images import load_pixels
 from support import bundles, kotlin, nets
@@ -65,13 +66,16 @@ def int8(bundle):
 
 
 def shown(text, probabilities, count=3):
-    """What the core has to answer: sure, then index, name and float32 bits of each."""
+    """What the core has to answer: sure and what is there, then index, name and float32 bits
+    of each of the first `count`."""
     contract = Contract.loads(text)
     values = np.asarray(probabilities, np.float32)
-    order = sorted(range(len(values)), key=lambda index: (-values[index], index))[:count]
-    sure = bool(values.max() >= np.float32(contract.not_sure_threshold))
+    order = sorted(range(len(values)), key=lambda index: (-values[index], index))
+    there = present(values, contract.class_thresholds)
+    found = [i for i in (order if contract.multi_label else order[:1]) if there[i]]
     bits = values.view(np.int32)
-    return "\n".join([str(sure).lower(), *(f"{i}|{contract.names[i]}|{bits[i]}" for i in order)])
+    head = f"{str(bool(found)).lower()}|{','.join(map(str, found))}"
+    return "\n".join([head, *(f"{i}|{contract.names[i]}|{bits[i]}" for i in order[:count])])
 
 
 def reshaped(model, change):
@@ -254,8 +258,29 @@ def test_not_sure_ties_and_counts(text, int8):
     for answered, (vector, count) in zip(found, given, strict=True):
         assert answered.text == shown(json.dumps(moved), vector, count)
     assert found[0].text.split("\n")[1].startswith("2|")
-    assert [answered.text.split("\n")[0] for answered in found[4:]] == ["true", "false"]
+    assert [answered.text.split("\n")[0] for answered in found[4:]] == ["true|3", "false|"]
     assert nan.failed and "ModelException" in nan.text and "NaN" in nan.text
+
+
+def test_several_answers_by_thresholds_of_their_own(text, int8):
+    """All that reach their threshold, however few are asked for; else not sure."""
+    moved = json.loads(text)
+    moved["output"] = {"activation": "sigmoid", "not_sure_threshold": 0.01,
+                       "thresholds": [0.7] * 5 + [0.2] * 5}  # fmt: skip
+    model = reshaped(int8, renamed_output("probabilities"))
+    just = np.float32(0.7)
+    values = np.array([0.9, just, 0.69, 0, 0.8, 0.1, 0.2, 0.3, 0.19, 0], np.float32)
+    none = np.array([0.69, 0.6, 0, 0, 0, 0.19, 0, 0, 0, 0], np.float32)
+    shared = {**moved, "output": {"activation": "sigmoid", "not_sure_threshold": 0.3}}
+    given = [(moved, values, 3), (moved, values, 1), (moved, none, 3), (shared, values, 2)]
+    cases = Cases()
+    for contract, vector, count in given:
+        cases.answer(model, json.dumps(contract), vector.tobytes(), count)
+    found = cases.run()
+    for answered, (contract, vector, count) in zip(found, given, strict=True):
+        assert answered.text == shown(json.dumps(contract), vector, count)
+    heads = [answered.text.split("\n")[0] for answered in found]
+    assert heads == ["true|0,4,1,7,6", "true|0,4,1,7,6", "false|", "true|0,4,1,2,7"]
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

@@ -66,7 +66,9 @@ class TestFigures:
         parity = Comparison("softmax")
         for index in range(60):
             pair = [np.exp(each[index]) / np.exp(each[index]).sum() for each in (exact, found)]
-            parity.add(str(index), *(p.astype(np.float32) for p in pair), truth=int(truth[index]))
+            parity.add(
+                str(index), *(p.astype(np.float32) for p in pair), truth=(int(truth[index]),)
+            )
         expected = parity.metrics()
         assert got.sqnr.value == pytest.approx(expected.logit_sqnr_db, rel=1e-4)
         assert got.error.value == pytest.approx(expected.mean_logit_difference, rel=1e-4)

@@ -22,7 +22,7 @@ def markdown(report: ParityReport) -> str:
         "",
         _escape(wording.scope(report)),
         "",
-        "| " + " | ".join(wording.COLUMNS) + " |",
+        "| " + " | ".join(wording.columns(report)) + " |",
         "|---|---|---|---:|---:|---:|---:|---:|",
         "| " + " | ".join(map(_escape, wording.reference_cells(report))) + " |",
     ]

@@ -25,7 +25,7 @@ _LISTED = 5
 
 def table(report: ParityReport) -> RenderableType:
     """The parity table with what failed, what was not run, notes, latency and a verdict."""
-    grid = _grid(wording.COLUMNS, left=3)
+    grid = _grid(wording.columns(report), left=3)
     grid.add_row(*map(_cell, wording.reference_cells(report)))
     for artifact in report.artifacts:
         grid.add_row(*map(_cell, wording.cells(artifact)))

@@ -6,8 +6,13 @@ from exporter.prove.compare import MAX_SQNR_DB
 from exporter.prove.results import ArtifactResult, GateCheck, ImageResult, Latency, ParityReport
 
 NONE = "–"  # a figure that was not measured
-COLUMNS = ("file", "runtime", "status", "max Δp", "logit Δ", "dB", "same", "accuracy")
 REFERENCE = "reference"  # the first row: the model that all files are compared with
+
+
+def columns(report: ParityReport) -> tuple[str, ...]:
+    """The heads of the table; what stands under 'same' is `ArtifactResult.top1_agreement`."""
+    score = "macro F1" if report.several else "accuracy"
+    return ("file", "runtime", "status", "max Δp", "logit Δ", "dB", "same", score)
 
 
 def difference(value: float | None) -> str:
@@ -35,7 +40,8 @@ def percent(value: float | None) -> str:
 
 
 def accuracy(artifact: ArtifactResult) -> str:
-    """Top-1 in percent, with its change against the reference in points: '82.1 -0.4'."""
+    """Top-1 (or macro F1) in percent, and its change against the reference in points:
+    '82.1 -0.4'."""
     if artifact.accuracy is None or artifact.reference_accuracy is None:
         return NONE
     change = 100 * (artifact.accuracy - artifact.reference_accuracy)
@@ -52,7 +58,7 @@ def where(artifact: ArtifactResult) -> str:
 
 
 def cells(artifact: ArtifactResult) -> tuple[str, ...]:
-    """One row under `COLUMNS`."""
+    """One row under `columns`."""
     return (
         artifact.key,
         where(artifact),
@@ -95,13 +101,28 @@ def gate(check: GateCheck) -> str:
 
 
 def flip(result: ImageResult, names: tuple[str, ...] | None = None) -> str:
-    """'a/b.jpg: 12 (0.41) became 13 (0.40)', with class names where they are given."""
+    """'a/b.jpg: 12 (0.41) became 13 (0.40)', with class names where they are given.
+
+    Of several answers: 'a/b.jpg: 1, 12 became 1 (12: 0.52 became 0.48)'.
+    """
+    if result.reference_classes is not None and result.classes is not None:
+        apart = names[result.top] if names else str(result.top)
+        return (
+            f"{result.image}: {said(result.reference_classes, names)} became "
+            f"{said(result.classes, names)} ({apart}: {result.reference_probability:.2f} "
+            f"became {result.probability:.2f})"
+        )
     before = names[result.reference_top] if names else str(result.reference_top)
     after = names[result.top] if names else str(result.top)
     return (
         f"{result.image}: {before} ({result.reference_probability:.2f}) "
         f"became {after} ({result.probability:.2f})"
     )
+
+
+def said(classes: tuple[int, ...], names: tuple[str, ...] | None = None) -> str:
+    """Several answers as a person reads them: 'adder, slow worm', or 'none'."""
+    return ", ".join(names[place] if names else str(place) for place in classes) or "none"
 
 
 def verdict(report: ParityReport) -> str:

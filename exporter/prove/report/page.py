@@ -10,9 +10,11 @@ from typing import Any
 
 from exporter import __version__, bundle
 from exporter.bundle import Bundle
+from exporter.prove.outputs import wording
 from exporter.prove.report.charts import Bar, bar_chart
 from exporter.prove.results import ArtifactResult, ImageResult, ParityReport
 from exporter.prove.runtimes.base import Evidence
+from models.contract import Contract
 from models.errors import UserError
 from models.images import open_rgb
 
@@ -37,6 +39,7 @@ class Flip:
     before_probability: float
     after_probability: float
     margin: float
+    decisive: str | None = None  # of several answers: the class that the probabilities are of
 
 
 def write_report(
@@ -76,7 +79,7 @@ def render(opened: Bundle, report: ParityReport, images_root: Path | None) -> st
         title=opened.contract.name,
         report=report,
         use={row.key: row.use for row in bundle.FORMATS},
-        verdicts=[(artifact, verdict(artifact)) for artifact in report.artifacts],
+        verdicts=[(artifact, verdict(artifact, report.several)) for artifact in report.artifacts],
         latency_chart=_latency_chart(report),
         not_timed=_not_timed(report, held),
         size_chart=_size_chart(report),
@@ -89,8 +92,12 @@ def render(opened: Bundle, report: ParityReport, images_root: Path | None) -> st
     )
 
 
-def verdict(artifact: ArtifactResult) -> str:
-    """One sentence that says what was found, without a table."""
+def verdict(artifact: ArtifactResult, several: bool = False) -> str:
+    """One sentence that says what was found, without a table.
+
+    Args:
+        several: whether an image may have several answers.
+    """
     if artifact.status == "not run":
         return f"Not run: {artifact.reason}."
     broken = [gate for gate in artifact.gates if not gate.passed]
@@ -102,11 +109,12 @@ def verdict(artifact: ArtifactResult) -> str:
     if artifact.status == "failed":
         return f"Do not ship it: {artifact.reason}."
     same = round((artifact.top1_agreement or 0.0) * artifact.images)
+    what = "classes" if several else "first answer"
     if artifact.evidence == "run":
-        answer = f"The same first answer on {same} of {artifact.images} images"
+        answer = f"The same {what} on {same} of {artifact.images} images"
     else:
-        how = _HOW[artifact.evidence]
-        answer = f"{same} of {artifact.images} first answers the same ({how})"
+        whats = "sets of classes" if several else "first answers"
+        answer = f"{same} of {artifact.images} {whats} the same ({_HOW[artifact.evidence]})"
     if artifact.precision == "float32":
         tail = f"probabilities within {_scientific(artifact.max_probability_difference)}"
     elif artifact.logit_sqnr_db is not None:
@@ -161,14 +169,21 @@ def _flips(opened: Bundle, artifact: ArtifactResult, root: Path | None) -> list[
             result.image,
             _thumbnail(result, root),
             result.label,
-            names[result.reference_top],
-            names[result.top],
+            *_answers(result, names),
             result.reference_probability,
             result.probability,
             result.reference_margin,
+            names[result.top] if result.classes is not None else None,
         )
         for result in artifact.flipped[:MOST_FLIPPED]
     ]
+
+
+def _answers(result: ImageResult, names: tuple[str, ...]) -> tuple[str, str]:
+    """The reference's answer and the artifact's."""
+    if result.reference_classes is None or result.classes is None:
+        return names[result.reference_top], names[result.top]
+    return wording.said(result.reference_classes, names), wording.said(result.classes, names)
 
 
 def _thumbnail(result: ImageResult, root: Path | None) -> str:
@@ -196,9 +211,12 @@ def _provenance(opened: Bundle) -> list[tuple[str, str]]:
             f"{rule.resize_shorter_side} (bilinear, antialiased), centre crop, "
             f"EXIF orientation {'applied' if rule.exif == 'apply' else 'ignored'}",
         ),
-        ("Output", f"probabilities ({opened.contract.activation}), 'not sure' below "
-                   f"{opened.contract.not_sure_threshold:g}"),
-    ]  # fmt: skip
+        ("Output", f"probabilities ({opened.contract.activation}), {_thresholds(opened.contract)}"),
+    ]
+    temperature = manifest.get("temperature")
+    if temperature is not None:
+        said = f"logits divided by {temperature:g} inside every file"
+        rows.append(("Temperature", said))
     calibration = manifest.get("calibration")
     if calibration:
         rows.append(("int8 calibration", f"{calibration.get('count', '?')} images"))
@@ -207,6 +225,15 @@ def _provenance(opened: Bundle) -> list[tuple[str, str]]:
                      if version != "absent")  # fmt: skip
     rows.append(("Tools", here))
     return rows
+
+
+def _thresholds(contract: Contract) -> str:
+    """From which probability on a class is said to be there."""
+    if not contract.multi_label:
+        return f"'not sure' below {contract.not_sure_threshold:g}"
+    lowest, highest = min(contract.class_thresholds), max(contract.class_thresholds)
+    span = f"{lowest:.3g}" if lowest == highest else f"{lowest:.3g} to {highest:.3g} by class"
+    return f"a class is there from {span} on, 'not sure' where none is"
 
 
 def human_size(count: float) -> str:

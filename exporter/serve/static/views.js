@@ -65,22 +65,29 @@ function entry({ label, probability }, tellsVenom) {
   );
 }
 
+/** Of several answers one venomous one is what matters. */
+function worstOf(present) {
+  const found = present.map(({ label }) => label.venomous);
+  return ["yes", "unknown", "no"].find((word) => found.includes(word)) ?? "unknown";
+}
+
 /** Fills the result's headline, verdict and list. */
-export function showAnswer(places, contract, { sure, top }) {
-  const { tellsVenom, threshold } = contract;
-  const best = top[0].label;
-  places.answer.textContent = sure ? best.name : "Not sure";
+export function showAnswer(places, contract, { sure, top, present }) {
+  const { tellsVenom, threshold, thresholds, several } = contract;
+  places.answer.textContent = sure ? present.map(({ label }) => label.name).join(", ") : "Not sure";
   places.verdict.replaceChildren();
-  if (sure && tellsVenom) places.verdict.append(venomMark(best.venomous));
+  if (sure && tellsVenom) places.verdict.append(venomMark(worstOf(present)));
   if (!sure) {
-    const why = `No class reaches ${percent(threshold)}. It may be none of them; try another photo.`;
+    const limit = thresholds ? "the threshold of its own" : percent(threshold);
+    const why = `No class reaches ${limit}. It may be none of them; try another photo.`;
     places.verdict.append(element("p", {}, why));
     if (tellsVenom && top.some(({ label }) => label.venomous !== "no")) {
       places.verdict.append(element("p", {}, element("b", {}, "Treat it as venomous.")));
     }
   }
   places.result.classList.toggle("unsure", !sure);
-  places.top.replaceChildren(...top.map((one) => entry(one, tellsVenom)));
+  const listed = several && sure ? present : top;
+  places.top.replaceChildren(...listed.map((one) => entry(one, tellsVenom)));
 }
 
 export function showSquare(canvas, { width, height, data }) {
@@ -103,7 +110,8 @@ function comparison(row) {
   if (row.differing === 0) return `All ${row.numbers} numbers are equal to the export's.`;
   return (
     `${row.differing} of ${row.numbers} numbers differ, by ${small(row.largest)} at most; ` +
-    `${small(row.tolerance)} is allowed. Same first answer on ${row.agreeing} of ${row.images}.`
+    `${small(row.tolerance)} is allowed. Same ${row.several ? "classes" : "first answer"} on ` +
+    `${row.agreeing} of ${row.images}.`
   );
 }
 

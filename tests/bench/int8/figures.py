@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from exporter.prove.compare import MAX_SQNR_DB, agrees, top1
+from exporter.prove.answering import Rule, top1
+from exporter.prove.compare import MAX_SQNR_DB
 
 DRAWS, SEED = 4000, 20240
 Floats = npt.NDArray[np.float64]
@@ -95,7 +96,9 @@ def compare(reference: Floats, found: Floats, truth: npt.NDArray[np.int64]) -> P
         noise=np.square(error).sum(axis=1) * kept,
         error=np.abs(error).mean(axis=1) * kept,
         finite=kept,
-        agreed=np.array([float(agrees(y, x)) for y, x in zip(reference, found, strict=True)]),
+        agreed=np.array(
+            [float(Rule().agrees(y, x)) for y, x in zip(reference, found, strict=True)]
+        ),
         right=kept * np.array([float(top1(x) == t) for x, t in zip(found, truth, strict=True)]),
         reference_right=np.array(
             [float(top1(y) == t) for y, t in zip(reference, truth, strict=True)]

@@ -20,8 +20,8 @@ def row(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def sample(name: str, truth: int | None = None) -> Sample:
-    return Sample(Path(name), name, truth)
+def sample(name: str, *truth: int) -> Sample:
+    return Sample(Path(name), name, truth or None)
 
 
 def test_flips_with_margins_and_what_they_did() -> None:
@@ -66,12 +66,30 @@ def test_a_tie_of_the_float_file_is_no_flip() -> None:
     assert answers.flips() == ()
 
 
-def test_sigmoid_margins_are_of_sigmoid_logits() -> None:
-    contract = Contract(CONTRACT.labels, CONTRACT.preprocessing, activation="sigmoid")
-    answers = Answers(contract)
-    answers.add(sample("a"), row(0.9, 0.8, 0.1), row(0.5, 0.8, 0.1))
-    flip = answers.flips()[0]
-    assert flip.float_logit_margin == pytest.approx(math.log(9) - math.log(4), rel=1e-5)
+SEVERAL = Contract(CONTRACT.labels, CONTRACT.preprocessing, "sigmoid", thresholds=(0.5, 0.75, 0.5))
+
+
+def test_several_answers_flip_where_a_class_comes_or_goes() -> None:
+    answers = Answers(SEVERAL)
+    answers.add(sample("lost", 0, 1), row(0.9, 0.8, 0.1), row(0.8, 0.7, 0.1))
+    answers.add(sample("gained", 2), row(0.1, 0.1, 0.4), row(0.1, 0.1, 0.6))
+    answers.add(sample("first one other", 0, 1), row(0.8, 0.9, 0.1), row(0.9, 0.8, 0.1))
+    flips = {flip.image: flip for flip in answers.flips()}
+    assert set(flips) == {"lost", "gained"}
+    lost, gained = flips["lost"], flips["gained"]
+    assert (lost.float_label, lost.int8_label, lost.decisive) == ("ant, bee", "ant", "bee")
+    assert (lost.float_probability, lost.int8_probability) == pytest.approx((0.8, 0.7))
+    assert (gained.float_label, gained.int8_label, gained.truth) == ("none", "cat", "cat")
+    assert (lost.effect, gained.effect) == ("lost", "gained")
+    # The smallest distance from a threshold: |0.8 - 0.75|, and of its logits log 4 - log 3.
+    assert lost.float_margin == pytest.approx(0.05, abs=1e-6)
+    assert lost.float_logit_margin == pytest.approx(math.log(4) - math.log(3), rel=1e-5)
+    summary = answers.summary()
+    assert summary.several
+    assert (summary.agreement, summary.images) == (pytest.approx(1 / 3), 3)
+    # Float misses the cat: F1 1, 1, 0. int8 misses one bee of two: F1 1, 2/3, 1.
+    assert summary.float_accuracy == pytest.approx(2 / 3)
+    assert summary.accuracy == pytest.approx(8 / 9)
 
 
 def test_a_float_file_without_numbers_stops() -> None:

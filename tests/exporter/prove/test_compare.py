@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from exporter.prove import compare
+from exporter.prove.answering import Rule
 from exporter.prove.compare import FLOAT16, FLOAT32, MAX_SQNR_DB, Comparison
 
 
@@ -112,7 +113,7 @@ def test_float16_compares_only_what_float16_holds() -> None:
     ],
 )
 def test_ties(reference: tuple[float, ...], found: tuple[float, ...], agree: bool) -> None:
-    assert compare.agrees(vector(*reference), vector(*found)) is agree
+    assert Rule().agrees(vector(*reference), vector(*found)) is agree
 
 
 def test_top5_is_the_shared_part() -> None:
@@ -125,8 +126,8 @@ def test_top5_is_the_shared_part() -> None:
 
 def test_accuracy_counts_labelled_images_only() -> None:
     comparison = Comparison("softmax")
-    comparison.add("a", vector(0.7, 0.3), vector(0.7, 0.3), "x", 0)
-    comparison.add("b", vector(0.7, 0.3), vector(0.3, 0.7), "x", 0)
+    comparison.add("a", vector(0.7, 0.3), vector(0.7, 0.3), "x", (0,))
+    comparison.add("b", vector(0.7, 0.3), vector(0.3, 0.7), "x", (0,))
     comparison.add("c", vector(0.7, 0.3), vector(0.3, 0.7))
     metrics = comparison.metrics()
     assert metrics.labelled == 2
@@ -136,8 +137,8 @@ def test_accuracy_counts_labelled_images_only() -> None:
 
 def test_not_a_number_agrees_with_nothing_and_spoils_no_other_figure() -> None:
     comparison = Comparison("softmax")
-    comparison.add("good", vector(0.7, 0.3), vector(0.7, 0.3), "x", 0)
-    comparison.add("bad", vector(0.7, 0.3), vector(0.7, math.nan), "x", 0)
+    comparison.add("good", vector(0.7, 0.3), vector(0.7, 0.3), "x", (0,))
+    comparison.add("bad", vector(0.7, 0.3), vector(0.7, math.nan), "x", (0,))
     metrics = comparison.metrics()
     assert metrics.not_finite == 1
     assert metrics.top1_agreement == 0.5

@@ -19,7 +19,7 @@ def compared(flips: int, images: int = 100, labelled: bool = False, shift: float
     other = np.array([0.25, 0.75], np.float32)
     comparison = Comparison("softmax")
     for index in range(images):
-        truth = 0 if labelled else None
+        truth = (0,) if labelled else None
         comparison.add(f"{index}", reference, other if index < flips else same, None, truth)
     return comparison.metrics()
 

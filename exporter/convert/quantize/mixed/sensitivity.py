@@ -28,6 +28,7 @@ import onnx
 
 from exporter.convert.evaluate import Evaluator, to_feed, to_onnx_model
 from exporter.convert.graph import Conv, Dense, Graph, Node
+from exporter.convert.quantize.answers import gives_several, same_answers
 from exporter.convert.quantize.groups import quantized_nodes
 from exporter.convert.quantize.plan import QuantizationPlan
 from exporter.convert.quantize.rounding.weights import dequantize_weights
@@ -46,7 +47,7 @@ class Effect:
     Attributes:
         logit_sqnr_db: `10 log10(sum y^2 / sum (y' - y)^2)`, at most 200.
         mean_abs_logit_error: in units of the logits.
-        agreement: share of images with the same top-1 as float.
+        agreement: share of images with the same answer as float, see `answers`.
         noise: power of the error about its mean over the images, by that of the logits.
     """
 
@@ -128,8 +129,12 @@ def multiply_adds(graph: Graph, node: Node) -> int:
     return math.prod(graph.shapes[node.output][2:]) * node.weight.size
 
 
-def effect(reference: Logits, found: Logits) -> Effect:
-    """Compare logits `[images, classes]` with those of the float graph."""
+def effect(reference: Logits, found: Logits, several: bool = False) -> Effect:
+    """Compare logits `[images, classes]` with those of the float graph.
+
+    Args:
+        several: whether each class stands for itself, see `answers.gives_several`.
+    """
     error = found - reference
     power = max(float((reference**2).sum()), 1e-30)
     noise = float((error**2).sum())
@@ -137,7 +142,7 @@ def effect(reference: Logits, found: Logits) -> Effect:
     return Effect(
         min(10 * math.log10(power / max(noise, 1e-30)), _MOST_DB),
         float(np.abs(error).mean()),
-        float((found.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+        float(same_answers(reference, found, several).mean()),
         float((spread**2).sum()) / power,
     )
 
@@ -216,7 +221,7 @@ class _Probe:
     ) -> Effect:
         model = to_onnx_model(graph, [graph.logits])
         insert_rounding(model, plan, set(exact), graph)
-        return effect(self._reference, self._run(model))
+        return effect(self._reference, self._run(model), gives_several(self._graph))
 
     def _run(self, model: onnx.ModelProto) -> Logits:
         for value in (*model.graph.input, *model.graph.output):

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from exporter.convert.evaluate import Evaluator
 from exporter.convert.graph import Conv, Dense, Graph
+from exporter.convert.quantize.answers import gives_several, same_answers
 from exporter.convert.quantize.calibrate import quantize_constants
 from exporter.convert.quantize.errors import QuantizationError
 from exporter.convert.quantize.groups import find_groups, quantized_nodes
@@ -94,7 +95,7 @@ class Score:
         images: how many its ranges come from.
         sqnr_db: `10 log10(sum y^2 / sum (y' - y)^2)`.
         logit_error: mean of `|y' - y|`.
-        agreement: share of the images with the same first answer, 0..1.
+        agreement: share of the images with the same answer, 0..1, see `answers`.
     """
 
     images: int
@@ -198,7 +199,8 @@ def stability(
     for plan in plans:
         errors.append(_logits(Simulator(graph, plan, [graph.logits]), graph, held) - reference)
     by_sqnr = rule == COMPARED_BY
-    return _compare(len(extremes), len(first), reference, errors[0], errors[1], by_sqnr)
+    several = gives_several(graph)
+    return _compare(len(extremes), len(first), reference, errors[0], errors[1], by_sqnr, several)
 
 
 def _unchecked(extremes: ImageExtremes, why: str) -> Stability:
@@ -246,17 +248,22 @@ def _logits(runner: Evaluator | Simulator, graph: Graph, images: Sequence[Image]
 
 
 def _compare(
-    images: int, half: int, reference: Numbers, first: Numbers, second: Numbers, by_sqnr: bool
+    images: int,
+    half: int,
+    reference: Numbers,
+    first: Numbers,
+    second: Numbers,
+    by_sqnr: bool,
+    several: bool = False,
 ) -> Stability:
     """The verdict over float logits and the errors of two networks, each `[judged, classes]`."""
     judged = len(reference)
-    answers = reference.argmax(axis=1)
     per_image = [
         np.stack(
             [
                 (error**2).sum(axis=1),
                 np.abs(error).mean(axis=1),
-                (reference + error).argmax(axis=1) == answers,
+                same_answers(reference, reference + error, several),
             ]
         )
         for error in (first, second)

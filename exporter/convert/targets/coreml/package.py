@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.convert.targets.coreml.emitter import Style
+from exporter.convert.targets.thresholds import in_words
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
 
 CLASS_LABEL = "classLabel"
@@ -46,8 +47,9 @@ def describe(spec: Any, contract: Contract, card: ModelCard, style: Style) -> No
     """
     meta = spec.description.metadata
     many = len(contract.labels)
+    several = ", any number of them" if contract.multi_label else ""
     meta.shortDescription = (
-        f"{contract.name}: which of {many} classes a photograph shows ({_said(style)})."
+        f"{contract.name}: which of {many} classes a photograph shows{several} ({_said(style)})."
     )
     meta.author, meta.versionString, meta.license = card.author, card.version, card.license
     meta.userDefined.pop(_CONVERSION_DATE, None)
@@ -63,9 +65,10 @@ def describe(spec: Any, contract: Contract, card: ModelCard, style: Style) -> No
         INPUT_NAME: f"RGB photograph: {exif}shorter side resized to {rule.resize_shorter_side} "
         f"pixels ({rule.interpolation}, antialiased), centre {rule.width} x {rule.height} cut "
         "out. Pixels as they are, 0 to 255; the model normalizes them itself.",
-        OUTPUT_NAME: f"The probability of each class by its label; {one}. Below "
-        f"{contract.not_sure_threshold:g} the answer is 'not sure'.",
-        CLASS_LABEL: "The label with the largest probability.",
+        OUTPUT_NAME: f"The probability of each class by its label; {one}. "
+        f"{in_words(contract).capitalize()}.",
+        CLASS_LABEL: "The label with the largest probability."
+        + (" Others may be in the picture too: see the probabilities." if several else ""),
     }
     for feature in (*spec.description.input, *spec.description.output):
         feature.shortDescription = told[feature.name]

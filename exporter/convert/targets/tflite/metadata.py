@@ -15,14 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import flatbuffers
+import numpy as np
 
 from exporter.convert.graph import GraphInput
+from exporter.convert.targets.thresholds import in_words
 from models.contract import INPUT_NAME, OUTPUT_NAME, Contract
 
 METADATA_KEY = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
+THRESHOLDS_FILE = "score_calibration.csv"
 CONTRACT_FILE = "contract.json"
 _IDENTIFIER = b"M001"
+_JUST_UNDER, _SMALLEST = 1 - 1e-6, 1e-6  # clients compute the logistic in float32
 _PARSER_VERSION = "1.0.0"  # every table used here was there from the first parser on
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a ZIP can say, so that bytes never depend on time
 _UNIX = 3
@@ -31,7 +35,9 @@ _UNIX = 3
 _DESCRIPTIONS, _TENSOR_AXIS_LABELS = 1, 2
 _RGB = 1
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
-_NORMALIZATION_OPTIONS = 1
+_NORMALIZATION_OPTIONS, _SCORE_CALIBRATION_OPTIONS, _SCORE_THRESHOLDING_OPTIONS = 1, 2, 3
+_TENSOR_AXIS_SCORE_CALIBRATION = 4
+_INVERSE_LOGISTIC = 2  # what undoes the sigmoid of the calibration
 
 
 @dataclass(frozen=True)
@@ -70,16 +76,18 @@ class _Tables:
             self.builder.PrependFloat32(value)
         return int(self.builder.EndVector())
 
-    def table(self, slots: int, fields: Mapping[int, tuple[str, int]]) -> int:
-        """A table; each field is ('offset' | 'byte' | 'uint', value) by slot."""
+    def table(self, slots: int, fields: Mapping[int, tuple[str, float]]) -> int:
+        """A table; each field is ('offset' | 'byte' | 'uint' | 'float', value) by slot."""
         self.builder.StartObject(slots)
         for slot, (kind, value) in fields.items():
             if kind == "offset":
-                self.builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+                self.builder.PrependUOffsetTRelativeSlot(slot, int(value), 0)
             elif kind == "byte":
-                self.builder.PrependInt8Slot(slot, value, 0)
+                self.builder.PrependInt8Slot(slot, int(value), 0)
+            elif kind == "float":
+                self.builder.PrependFloat32Slot(slot, value, 0.0)
             else:
-                self.builder.PrependUint32Slot(slot, value, 0)
+                self.builder.PrependUint32Slot(slot, int(value), 0)
         return int(self.builder.EndObject())
 
     def finish(self, root: int) -> bytes:
@@ -116,9 +124,9 @@ def _describe(contract: Contract) -> str:
     rule = contract.preprocessing
     return (
         f"{contract.architecture}: {len(contract.labels)} classes, {contract.activation}. "
-        f"Raw RGB pixels in, probabilities out; below {contract.not_sure_threshold:g} the "
-        f"answer is 'not sure'. Resize the shorter side to {rule.resize_shorter_side} "
-        f"(bilinear, antialiased) and crop the centre {rule.height} x {rule.width}."
+        f"Raw RGB pixels in, probabilities out; {in_words(contract)}. "
+        f"Resize the shorter side to {rule.resize_shorter_side} (bilinear, antialiased) and "
+        f"crop the centre {rule.height} x {rule.width}."
     )
 
 
@@ -164,11 +172,44 @@ def _output_tensor(to: _Tables, contract: Contract, labels: int) -> int:
         5: ("offset", stats),
         6: ("offset", to.vector([labels])),
     }
+    if contract.multi_label:
+        text = "below its threshold a class scores 0: scale, slope, offset, smallest score"
+        file = _associated_file(to, THRESHOLDS_FILE, text, _TENSOR_AXIS_SCORE_CALIBRATION)
+        fields[4] = ("offset", to.vector(_threshold_units(to, contract)))
+        fields[6] = ("offset", to.vector([labels, file]))
     return to.table(7, fields)
 
 
+def _threshold_units(to: _Tables, contract: Contract) -> list[int]:
+    """How a client finds the classes that are there, from the metadata alone.
+
+    The schema has one threshold for all classes, and a calibration of scores by class: the
+    logistic function of a line, of the score's logit here, where the score exceeds a number of
+    its own, else a fixed score. With the identity for a line that is a threshold for each
+    class: those below score 0, and the threshold for all, just under the lowest, drops them.
+    """
+    transformed = to.table(2, {0: ("byte", _INVERSE_LOGISTIC), 1: ("float", 0.0)})
+    lowest = max(min(contract.class_thresholds) * _JUST_UNDER, _SMALLEST)
+    limit = to.table(1, {0: ("float", lowest)})
+    return [
+        to.table(2, {0: ("byte", _SCORE_CALIBRATION_OPTIONS), 1: ("offset", transformed)}),
+        to.table(2, {0: ("byte", _SCORE_THRESHOLDING_OPTIONS), 1: ("offset", limit)}),
+    ]
+
+
+def thresholds_csv(contract: Contract) -> str:
+    """One line a class: scale 1, slope 1, offset 0, and the number that a score must exceed.
+
+    A class is there at its threshold already, so that number is the float32 before it. No
+    line ends after the last class: MediaPipe takes what follows for another one.
+    """
+    before = [np.nextafter(np.float32(t), np.float32(0)) for t in contract.class_thresholds]
+    return "\n".join(f"1.0,1.0,0.0,{float(limit):.9g}" for limit in before)
+
+
 def with_associated_files(model: bytes, contract: Contract) -> bytes:
-    """The model followed by a ZIP of `labels.txt` and `contract.json`.
+    """The model followed by a ZIP of `labels.txt`, `contract.json` and, where there may be
+    several answers, their thresholds.
 
     Flatbuffer readers start at the front and never see it; ZIP readers start at the
     end, and the offsets in it count from the front of the whole file. Nothing is
@@ -176,6 +217,7 @@ def with_associated_files(model: bytes, contract: Contract) -> bytes:
     """
     files = {
         LABELS_FILE: "".join(f"{name}\n" for name in contract.names),
+        **({THRESHOLDS_FILE: thresholds_csv(contract)} if contract.multi_label else {}),
         CONTRACT_FILE: contract.dumps(compact=True),
     }
     stream = io.BytesIO(model)

@@ -134,7 +134,7 @@ class ClassifierViewModel(
             Finding(
                 timed,
                 listed(timed.answer, contract),
-                contract.notSureThreshold,
+                if (contract.thresholds == null) contract.notSureThreshold else null,
                 contract.labels.any { it.venomous != Venomous.UNKNOWN },
                 loaded.threads,
                 loaded.file,
@@ -145,13 +145,13 @@ class ClassifierViewModel(
         change { it.copy(busy = false, picture = picture, result = finding, problem = null) }
     }
 
-    /** Of classes that each stand for themselves, only those that are there; else the top three. */
+    /** Of classes that each stand for themselves, all that are there; else the top three. */
     private fun listed(
         answer: Answer,
         contract: Contract,
     ): List<Ranked> {
         if (contract.activation == Activation.SOFTMAX || !answer.sure) return answer.top
-        return answer.top.filter { it.probability >= contract.notSureThreshold.toFloat() }
+        return answer.present
     }
 
     /** Runs `work`; null, or what went wrong in words for the screen. */

@@ -24,6 +24,7 @@ import androidx.core.content.ContextCompat
 import androidx.core.view.ViewCompat
 import androidx.core.view.WindowInsetsCompat
 import com.example.classifier.core.Ranked
+import com.example.classifier.core.Venomous
 import java.text.NumberFormat
 
 /** The one screen. It draws what [ClassifierViewModel] says and passes on what is tapped. */
@@ -133,12 +134,14 @@ class MainActivity : ComponentActivity() {
     }
 
     private fun draw(result: Finding) {
-        val answer = result.timed.answer
-        val first = answer.top.first()
+        val present = result.timed.answer.present
+        val first = result.species.first()
         val percent = percent(first.probability.toDouble())
-        if (!answer.sure) {
-            val why = getString(R.string.not_sure_why, percent(result.threshold))
-            say(getString(R.string.not_sure), why)
+        if (present.isEmpty()) {
+            say(getString(R.string.not_sure), whyNotSure(result.threshold))
+        } else if (present.size > 1) {
+            val names = present.joinToString { it.label.name }
+            say(getString(R.string.answer_several, present.size, names), worst(present, result))
         } else if (result.marksVenom) {
             val mark = getString(VenomMark.of(first.label.venomous).text)
             say(getString(R.string.answer_sure_marked, first.label.name, percent, mark))
@@ -147,6 +150,24 @@ class MainActivity : ComponentActivity() {
         }
         result.species.forEach { species.addView(row(it, result.marksVenom, species)) }
         latency.text = measured(result)
+    }
+
+    private fun whyNotSure(threshold: Double?): String =
+        if (threshold == null) {
+            getString(R.string.not_sure_why_own)
+        } else {
+            getString(R.string.not_sure_why, percent(threshold))
+        }
+
+    /** Of several species, one venomous one is what matters. */
+    private fun worst(
+        present: List<Ranked>,
+        result: Finding,
+    ): String? {
+        if (!result.marksVenom) return null
+        val venom = present.map { it.label.venomous }
+        val worst = listOf(Venomous.YES, Venomous.UNKNOWN, Venomous.NO).first { it in venom }
+        return getString(VenomMark.of(worst).text)
     }
 
     private fun row(

@@ -19,13 +19,13 @@ data class Problem(
  * What was found on one photograph.
  *
  * @property species what to list, the most probable first
- * @property threshold below it the answer is 'not sure', 0 to 1
+ * @property threshold below it the answer is 'not sure', 0 to 1; null where each class has its own
  * @property marksVenom whether the contract says of any species if it is venomous
  */
 class Finding(
     val timed: TimedAnswer,
     val species: List<Ranked>,
-    val threshold: Double,
+    val threshold: Double?,
     val marksVenom: Boolean,
     val threads: Int,
     val file: String,

@@ -22,15 +22,18 @@ data class Ranked(
 /**
  * What a person is told.
  *
- * @property sure the largest probability reaches the contract's threshold; where it does not, an
- *   app says 'not sure'.
+ * @property sure the largest probability reaches the contract's threshold, or with
+ *   [Activation.SIGMOID] any class reaches its own; where none does, an app says 'not sure'.
  * @property top the most probable classes, the most probable first; of two that are equal the one
- *   with the lower index. With [Activation.SIGMOID] each stands for itself, and those that do not
- *   reach the threshold are not said to be there.
+ *   with the lower index.
+ * @property present what the picture shows, the most probable first: with [Activation.SIGMOID]
+ *   every class that reaches its threshold, however many they are, else the first class where
+ *   it is sure. Empty where it is not sure.
  */
 data class Answer(
     val sure: Boolean,
     val top: List<Ranked>,
+    val present: List<Ranked>,
 )
 
 /**
@@ -85,7 +88,7 @@ class Classifier(
      *
      * @param output the tensor from byte 0 on in native byte order; position and limit of the
      *   buffer do not matter.
-     * @param count how many classes the answer names at most.
+     * @param count how many classes [Answer.top] has at most.
      * @throws ModelException the buffer is too small, or holds no probabilities (NaN, say).
      */
     fun answer(
@@ -93,13 +96,14 @@ class Classifier(
         count: Int = 3,
     ): Answer {
         val probabilities = probabilities(output)
-        val top =
+        val ranked =
             probabilities.indices
                 .sortedByDescending { probabilities[it] } // stable: equals stay in their order
-                .take(count.coerceAtLeast(0))
                 .map { Ranked(contract.labels[it], it, probabilities[it]) }
+        val considered = if (contract.activation == Activation.SIGMOID) ranked else ranked.take(1)
         // Both in float32: a probability written as the threshold reaches it.
-        return Answer(probabilities.max() >= contract.notSureThreshold.toFloat(), top)
+        val present = considered.filter { it.probability >= contract.threshold(it.index) }
+        return Answer(present.isNotEmpty(), ranked.take(count.coerceAtLeast(0)), present)
     }
 
     private fun probabilities(output: ByteBuffer): FloatArray {

@@ -36,6 +36,8 @@ enum class Activation { SOFTMAX, SIGMOID }
  * Everything that an app has to know about a classifier.
  *
  * @property notSureThreshold the answer is 'not sure' when the largest probability is below it.
+ * @property thresholds with [Activation.SIGMOID] one a class, in the order of [labels]; null where
+ *   all share [notSureThreshold].
  * @property labels in the order of the outputs.
  * @property labelHash sha256 (hex) over the labels as the file states it, checked; null where the
  *   file has none.
@@ -47,7 +49,11 @@ data class Contract(
     val notSureThreshold: Double,
     val labels: List<Label>,
     val labelHash: String?,
+    val thresholds: List<Double>? = null,
 ) {
+    /** From which probability on a class counts, in float32 as the probabilities are. */
+    fun threshold(index: Int): Float = (thresholds?.get(index) ?: notSureThreshold).toFloat()
+
     companion object {
         /**
          * Read `contract.json`, overlooking nothing: an unknown key is refused.

@@ -94,10 +94,12 @@ internal object ContractReader {
                 notSureThreshold = threshold(output),
                 labels = labels(root.list("labels")),
                 labelHash = root.optional("label_hash")?.let { hashText(root, it) },
+                thresholds = output.optional("thresholds")?.let { thresholds(output, it) },
             )
         output.done()
         root.text("architecture", "")
         root.done()
+        checkThresholds(contract)
         checkHash(contract)
         return contract
     }
@@ -171,12 +173,40 @@ internal object ContractReader {
 
     private fun threshold(output: Section): Double {
         val value = output.optional("not_sure_threshold") ?: return 0.5
-        val threshold =
-            (value as? Json.Number)?.real() ?: output.wrong("not_sure_threshold", value, "a number")
-        if (threshold < 0 || threshold > 1) {
-            throw ContractException("output.not_sure_threshold is $threshold, not 0 to 1")
+        return probability(output, "not_sure_threshold", value)
+    }
+
+    private fun thresholds(
+        output: Section,
+        value: Json,
+    ): List<Double> {
+        val items = (value as? Json.Array)?.items ?: output.wrong("thresholds", value, "a list")
+        return items.mapIndexed { index, item -> probability(output, "thresholds[$index]", item) }
+    }
+
+    private fun probability(
+        output: Section,
+        key: String,
+        value: Json,
+    ): Double {
+        val found = (value as? Json.Number)?.real() ?: output.wrong(key, value, "a number")
+        if (found < 0 || found > 1) {
+            throw ContractException("output.$key is $found, not 0 to 1")
         }
-        return threshold
+        return found
+    }
+
+    private fun checkThresholds(contract: Contract) {
+        val thresholds = contract.thresholds ?: return
+        if (contract.activation != Activation.SIGMOID) {
+            throw ContractException("output.thresholds are there, but the activation is no sigmoid")
+        }
+        if (thresholds.size != contract.labels.size) {
+            throw ContractException(
+                "output.thresholds has ${thresholds.size} number(s), there are " +
+                    "${contract.labels.size} labels",
+            )
+        }
     }
 
     private fun labels(items: List<Json>): List<Label> {

@@ -85,6 +85,26 @@ class ContractTest {
     }
 
     @Test
+    fun `thresholds by class`() {
+        val several = "\"activation\": \"sigmoid\", \"thresholds\": "
+        val contract = Contract.parse(contractText(output = several + "[0.25, 1]"))
+        assertEquals(listOf(0.25, 1.0), contract.thresholds)
+        assertEquals(0.25f, contract.threshold(0), 0f)
+        val plain = Contract.parse(contractText(output = "\"activation\": \"sigmoid\""))
+        assertNull(plain.thresholds)
+        assertEquals(0.5f, plain.threshold(1), 0f)
+        refused(contractText(output = several + "[0.5]"), "1 number", "2 labels")
+        refused(contractText(output = several + "[]"), "0 number")
+        refused(contractText(output = several + "[0.5, 1.5]"), "thresholds[1]", "1.5")
+        refused(contractText(output = several + "[0.5, true]"), "thresholds[1]", "a number")
+        listOf("0.5", "null", "{}").forEach {
+            refused(contractText(output = several + it), "thresholds", "a list")
+        }
+        val one = contractText(output = several.replace("sigmoid", "softmax") + "[0.5, 0.5]")
+        refused(one, "thresholds", "sigmoid")
+    }
+
+    @Test
     fun `wrong inputs are named`() {
         val rest = "\"width\": 4, \"resize_shorter_side\": 5"
         listOf("0", "4097", "4.0", "true", "null").forEach {

@@ -170,7 +170,8 @@ private fun answer(
     output.forEachIndexed { place, byte -> buffer.put(place, byte) }
     val answer = classifier.answer(buffer, count)
     val lines = answer.top.map { "${it.index}|${it.label.name}|${it.probability.toRawBits()}" }
-    return (listOf(answer.sure.toString()) + lines).joinToString("\n")
+    val present = answer.present.joinToString(",") { it.index.toString() }
+    return (listOf("${answer.sure}|$present") + lines).joinToString("\n")
 }
 
 /** Damages a model and a contract in many ways; every refusal has to be one of ours. */
