@@ -156,7 +156,7 @@ def _head_only(
         backbone.tail, made[1:], targets[0], made[0], targets[1],
         HeadSettings(
             epochs, settings.batch_size, _HEAD_RATE, settings.decay,
-            settings.techniques.loss.label_smoothing, settings.warm_up, settings.seed,
+            settings.techniques.loss, settings.warm_up, settings.seed,
         ),
         lambda epoch, accuracy: progress.advance(),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from models.features import Features
+from models.losses import LDAM, make_loss
+from models.training.even_rows import EvenRows
 from models.training.settings import TrainingError
+from models.training.techniques import LossChoice
 
 _EVALUATION_BATCH = 256
+_LAYERS = (nn.Linear, nn.Conv2d)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class HeadSettings:
         batch_size: at most; never more than there are training images.
         learning_rate: peak of the one-cycle schedule, AdamW.
         weight_decay: AdamW's, on weights of two or more dimensions.
-        label_smoothing: epsilon of Szegedy et al. 2015, arXiv:1512.00567.
+        loss: what is made small, one for a single class an image.
         warm_up: share of the steps in which the learning rate rises.
         seed: decides the order of the images; the head's first weights are the caller's.
     """
@@ -39,7 +43,7 @@ class HeadSettings:
     batch_size: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
-    label_smoothing: float = 0.1
+    loss: LossChoice = field(default_factory=LossChoice)
     warm_up: float = 0.2
     seed: int = 0
 
@@ -81,7 +85,7 @@ def train_head(
         on_epoch: told the number of each finished epoch, from 1, and its accuracy.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite, or is one for several classes an image.
     """
     started = time.perf_counter()
     classes = torch.tensor(list(targets))
@@ -89,12 +93,17 @@ def train_head(
     batch = min(settings.batch_size, len(classes))
     steps = len(classes) // batch
     optimizer, schedule = _optimizer(tail, settings, steps)
-    loss_of = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    last = [path for path, each in tail.named_modules() if isinstance(each, _LAYERS)]
+    outputs = len(tail.get_parameter(f"{last[0]}.weight".lstrip(".")))
+    counts = torch.bincount(classes, minlength=outputs).tolist()
+    loss_of = make_loss(settings.loss, counts, multi_label=False, epochs=settings.epochs)
+    rows = EvenRows(tail, last, settings.loss.scale) if isinstance(loss_of, LDAM) else None
     order = torch.Generator().manual_seed(settings.seed)
 
     def learn(epoch: int) -> None:
         values = views[epoch % len(views)].values
         tail.train()
+        loss_of.set_epoch(epoch)
         places = torch.randperm(len(classes), generator=order)
         for step in range(steps):
             chosen = places[step * batch : (step + 1) * batch]
@@ -117,6 +126,8 @@ def train_head(
             best, kept_epoch = (accuracy, -entropy), epoch + 1
             kept = {name: value.clone() for name, value in tail.state_dict().items()}
     tail.load_state_dict(kept)
+    if rows is not None:
+        rows.finish()
     tail.eval()
     assert best is not None
     return Trained(kept_epoch, best[0], -best[1], time.perf_counter() - started)

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="the head is a torch module")
 
 from models.features import Features  # noqa: E402
 from models.training.head import HeadSettings, judge, train_head  # noqa: E402
+from models.training.techniques import LossChoice  # noqa: E402
 
 CLASSES, WIDTH = 3, 12
 
@@ -92,3 +93,38 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     broken[3] = np.inf
     with pytest.raises(TrainingError, match="diverged in epoch 1"):
         train_head(fresh(), [features_of(broken)], targets, train, targets, HeadSettings(1))
+
+
+def long_tail(seed: int) -> tuple[Features, list[int]]:
+    """60 images of one class, 6 of another, 1 of the third, less far apart."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(9).normal(0, 0.9, (CLASSES, WIDTH))
+    targets = [0] * 60 + [1] * 6 + [2]
+    return features_of(3 + centres[targets] + rng.normal(0, 1, (67, WIDTH))), targets
+
+
+def test_ldam_finds_the_rare_classes_and_leaves_a_plain_layer() -> None:
+    rng = np.random.default_rng(5)
+    centres = np.random.default_rng(9).normal(0, 0.9, (CLASSES, WIDTH))
+    judged = [place % CLASSES for place in range(300)]
+    held = features_of(3 + centres[judged] + rng.normal(0, 1, (300, WIDTH)))
+    found = {}
+    for loss in (LossChoice(), LossChoice("ldam")):
+        accuracies = []
+        for seed in range(3):
+            train, targets = long_tail(seed)
+            tail = fresh()
+            settings = HeadSettings(60, 16, learning_rate=0.01, loss=loss, seed=seed)
+            kept = train_head(tail, [train], targets, held, judged, settings)
+            assert judge(tail, held, torch.tensor(judged))[0] == pytest.approx(kept.accuracy)
+            assert not tail._forward_hooks
+            accuracies.append(kept.accuracy)
+        found[loss.name] = sum(accuracies) / 3
+    assert found["ldam"] > found[None] + 0.03
+
+
+def test_a_loss_for_several_classes_is_refused() -> None:
+    train, targets = sample(12, 0)
+    with pytest.raises(TrainingError, match="does not fit"):
+        train_head(fresh(), [train], targets, train, targets,
+                   HeadSettings(1, loss=LossChoice("focal")))  # fmt: skip
