@@ -225,10 +225,15 @@ def test_an_earlier_run_is_not_clobbered(settings: TrainSettings) -> None:
     (settings.out / "notes.txt").write_text("mine")
     once = dataclasses.replace(settings, epochs=1)
     train(once)
-    kept = {path.name: path.read_bytes() for path in settings.out.iterdir()}
+
+    def held() -> dict[str, bytes]:
+        files = (path for path in settings.out.rglob("*") if path.is_file())
+        return {path.name: path.read_bytes() for path in files}
+
+    kept = held()
     with pytest.raises(TrainingError, match="holds a run already"):
         train(once)
-    assert {path.name: path.read_bytes() for path in settings.out.iterdir()} == kept
+    assert held() == kept
     train(dataclasses.replace(once, force=True, seed=1))
     assert (settings.out / "notes.txt").read_text() == "mine"
     assert (settings.out / "last.ckpt").read_bytes() != kept["last.ckpt"]
