@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -31,7 +31,9 @@ def failed(metrics: Metrics, limits: Limits) -> set[str]:
 def test_the_table_is_the_agreed_one() -> None:
     assert GATES["float32"] == Limits(max_probability_difference=1e-4, min_agreement=1.0)
     assert GATES["float16"] == Limits(min_agreement=0.99)
-    assert GATES["int8"] == Limits(min_agreement=0.94, max_accuracy_drop=0.015)
+    assert GATES["int8"] == Limits(
+        min_agreement=0.94, max_accuracy_drop=0.015, max_macro_f1_drop=0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,11 +82,26 @@ def test_sigmoid_outputs_need_not_sum_to_one() -> None:
     assert all(gate.passed for gate in check(comparison.metrics(), GATES["float32"], "sigmoid"))
 
 
+def test_several_answers_have_a_limit_of_macro_f1() -> None:
+    comparison = Comparison("sigmoid")
+    both, one = np.array([0.75, 0.75], np.float32), np.array([0.75, 0.25], np.float32)
+    for index in range(100):
+        comparison.add(f"{index}", both, one if index < 3 else both, None, (0, 1))
+    metrics = comparison.metrics()
+    drop = (1 - 2 * 97 / (2 * 97 + 3)) / 2  # class 1 was missed three times of a hundred
+    (gate,) = [g for g in check(metrics, GATES["int8"], "sigmoid") if "F1" in g.name]
+    assert (gate.value, gate.limit, gate.passed) == (pytest.approx(drop), 0.02, True)
+    tighter = with_overrides(["int8.max_macro_f1_drop=0.007"])["int8"]
+    assert [g.name for g in check(metrics, tighter, "sigmoid") if not g.passed] == ["macro F1 drop"]
+    without = with_overrides(["int8.max_accuracy_drop=0.001", "int8.max_macro_f1_drop=off"])["int8"]
+    assert all(g.passed for g in check(metrics, without, "sigmoid"))
+
+
 def test_flags_move_and_switch_off_gates() -> None:
     table = with_overrides(
         ["int8.min_agreement=0.5", "float32.max-probability-difference=off", "int8.min_sqnr_db=20"]
     )
-    assert table["int8"] == Limits(min_agreement=0.5, max_accuracy_drop=0.015, min_sqnr_db=20.0)
+    assert table["int8"] == replace(GATES["int8"], min_agreement=0.5, min_sqnr_db=20.0)
     assert table["float32"] == Limits(min_agreement=1.0)
     assert GATES["int8"].min_agreement == 0.94
     assert "logit SQNR in dB" in failed(compared(30), table["int8"])

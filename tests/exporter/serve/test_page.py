@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -110,6 +111,31 @@ def test_not_sure_and_venom_are_said_in_words(tmp_path: Path, visit: Visit) -> N
         ranked = np.argsort(-python_answer(unsure, path, "tflite-int8"), kind="stable")[:3]
         assert marks == [words[unsure.contract.labels[index].venomous] for index in ranked]
         assert "No medical advice" in watched.page.inner_text("main")
+
+
+def test_several_answers_are_named_and_listed(tmp_path: Path, visit: Visit) -> None:
+    """All that reach their thresholds, likeliest first, however many; else not sure."""
+    one = page_bundle.contract()
+    low = dataclasses.replace(one, activation="sigmoid", thresholds=(0.0,) * 5 + (1.0,))
+    bundle = page_bundle.write(tmp_path / "dist", low)
+    path = save(tmp_path, "a.png", page_bundle.photo(1, 80, 60))
+    with served(bundle) as address, visit(address) as watched:
+        found = classify(watched.page, path)
+        order = [k for k in np.argsort(-np.float32(found), kind="stable") if k != 5]
+        names = [low.names[k] for k in order]
+        assert watched.page.inner_text("#answer") == ", ".join(names)
+        listed = watched.page.eval_on_selector_all(
+            "#top li", "all => all.map(one => one.querySelector('b').textContent)"
+        )
+        assert listed == names
+        assert "Venomous" in watched.page.inner_text("#verdict")  # one of them is
+    none = dataclasses.replace(low, thresholds=(1.0,) * 6)
+    other = page_bundle.write(tmp_path / "none", none)
+    with served(other) as address, visit(address) as watched:
+        classify(watched.page, path)
+        assert watched.page.inner_text("#answer") == "Not sure"
+        assert "No class reaches the threshold of its own" in watched.page.inner_text("#verdict")
+        assert watched.page.locator("#top li").count() == 3
 
 
 def test_files_of_one_precision_have_names_of_their_own(tmp_path: Path, visit: Visit) -> None:
