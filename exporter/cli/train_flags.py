@@ -41,6 +41,14 @@ class Loss(StrEnum):
     focal = "focal"
 
 
+class Criterion(StrEnum):
+    """Which figure tells the best epoch."""
+
+    accuracy = "accuracy"
+    macro_f1 = "macro-f1"
+    mean_average_precision = "map"
+
+
 class Optimizer(StrEnum):
     """Who takes the steps."""
 
@@ -258,6 +266,10 @@ class LossFlags:
     ] = None
     focal_alpha: Annotated[
         float | None, _loss("--focal-alpha", help="Weight of positives; default none.")
+    ] = None
+    best: Annotated[
+        Criterion | None,
+        _loss("--best", help="The figure that tells the best epoch; default accuracy, or map."),
     ] = None
 
 

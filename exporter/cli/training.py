@@ -98,6 +98,7 @@ def _techniques(
         loss, loss="name", class_weights="balanced", ldam_margin="margin", ldam_scale="scale",
         focal_gamma="gamma", focal_alpha="alpha",
     )  # fmt: skip
+    keeping = {"best": losses.pop("best")} if "best" in losses else {}
     fields = type(usual.descent).__dataclass_fields__
     falling = {name: value for name, value in given(descent).items() if name in fields}
     return replace(
@@ -106,6 +107,7 @@ def _techniques(
         loss=replace(usual.loss, **_plain(losses)),
         mixing=replace(usual.mixing, **given(pictures)),
         descent=replace(usual.descent, **_plain(falling)),
+        keeping=replace(usual.keeping, **_plain(keeping)),
     )
 
 

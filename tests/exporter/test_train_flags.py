@@ -112,6 +112,7 @@ FLAGS: dict[tuple[object, ...], dict[str, object]] = {
     ("--reweight-from", 0.7): {"loss.reweight_from": 0.7},
     ("--focal-gamma", 1.5): {"loss.gamma": 1.5},
     ("--focal-alpha", 0.25): {"loss.alpha": 0.25},
+    ("--best", "macro-f1"): {"keeping.best": "macro-f1"},
     ("--mixup", 0.2): {"mixing.mixup": 0.2},
     ("--cutmix", 1.0): {"mixing.cutmix": 1.0},
     ("--randaugment", 2): {"mixing.randaugment": 2},
