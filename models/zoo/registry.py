@@ -110,8 +110,8 @@ class Architecture:
             in training mode the network then gives a tuple, the logits first.
         auxiliary_weight: how much the loss of each of those heads counts.
         grayscale: whether the network takes one channel, float32 `[N, 1, size, size]`.
-        undrawn: whether `function` leaves PyTorch's default weights, so that a training that
-            begins with none has to draw them, see `models.initialization`.
+        undrawn: whether `function` leaves some of PyTorch's default weights, so that a training
+            that begins with none has to draw them, see `models.initialization`.
     """
 
     name: str

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     stem=("conv1", "bn1"),
     options={"input_size": input_size_option(224, 32)},
     published="ResNet18_Weights.IMAGENET1K_V1",
+    undrawn=True,
 )
 def resnet18(classes: int, *, input_size: int) -> nn.Module:
     """ResNet-18 (He et al. 2015, arXiv:1512.03385), torchvision's."""
@@ -31,6 +32,7 @@ def resnet18(classes: int, *, input_size: int) -> nn.Module:
     stem=("conv1", "bn1"),
     options={"input_size": input_size_option(224, 32)},
     published="ResNet50_Weights.IMAGENET1K_V2",
+    undrawn=True,
 )
 def resnet50(classes: int, *, input_size: int) -> nn.Module:
     """ResNet-50 (He et al. 2015, arXiv:1512.03385), torchvision's."""
@@ -46,6 +48,7 @@ def resnet50(classes: int, *, input_size: int) -> nn.Module:
     stem=("conv1", "bn1"),
     options={"input_size": input_size_option(224, 32)},
     published="ResNet152_Weights.IMAGENET1K_V2",
+    undrawn=True,
 )
 def resnet152(classes: int, *, input_size: int) -> nn.Module:
     """ResNet-152 (He et al. 2015, arXiv:1512.03385), torchvision's."""
@@ -61,6 +64,7 @@ def resnet152(classes: int, *, input_size: int) -> nn.Module:
     stem=("conv1", "bn1"),
     options={"input_size": input_size_option(224, 32)},
     published="ResNeXt50_32X4D_Weights.IMAGENET1K_V2",
+    undrawn=True,
 )
 def resnext50_32x4d(classes: int, *, input_size: int) -> nn.Module:
     """ResNeXt-50 32x4d (Xie et al. 2016, arXiv:1611.05431), torchvision's."""
@@ -76,6 +80,7 @@ def resnext50_32x4d(classes: int, *, input_size: int) -> nn.Module:
     stem=("conv1", "bn1"),
     options={"input_size": input_size_option(224, 32)},
     published="ResNeXt101_32X8D_Weights.IMAGENET1K_V2",
+    undrawn=True,
 )
 def resnext101_32x8d(classes: int, *, input_size: int) -> nn.Module:
     """ResNeXt-101 32x8d (Xie et al. 2016, arXiv:1611.05431), torchvision's."""
@@ -90,6 +95,7 @@ def resnext101_32x8d(classes: int, *, input_size: int) -> nn.Module:
     head="fc",
     stem=("conv1", "bn1"),
     options={"input_size": input_size_option(224, 32)},
+    undrawn=True,
 )
 def resnext152_32x4d(classes: int, *, input_size: int) -> nn.Module:
     """ResNeXt-152 32x4d: ResNet-152's 3, 8, 36 and 3 blocks with ResNeXt's 32 groups of 4.
