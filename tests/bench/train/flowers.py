@@ -22,7 +22,7 @@ def _learned(bench: Bench, name: str, *more: object) -> Ran:
 def frozen(bench: Bench) -> list[Row]:
     """The head alone, on features that are computed once."""
     cache = bench.work / "features-of-frozen"
-    ran = _learned(bench, "frozen", "--freeze", "backbone", "--feature-cache", cache)
+    ran = _learned(bench, "frozen", "--freeze", "backbone", "--views", 2, "--feature-cache", cache)
     history = ran.read("history.json")
     accuracy = float(history["test_accuracy"])
     cached = median(float(row["seconds"]) for row in history["epochs"][1:])

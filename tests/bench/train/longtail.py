@@ -65,8 +65,8 @@ def measure(bench: Bench) -> list[Row]:
         for number, (name, flags) in enumerate(LOSSES.items()):
             words = ["train", "--data", table, "--validation", validation,
                      "--weights", bench.file(WEIGHTS), "--freeze", "backbone",
-                     "--feature-cache", bench.work / "features-of-tails", "--epochs", "40",
-                     "--seed", seed, *flags]  # fmt: skip
+                     "--feature-cache", bench.work / "features-of-tails", "--epochs", 40,
+                     "--best", "macro-f1", "--no-temperature", "--seed", seed, *flags]  # fmt: skip
             ran = bench.run(words, f"tail-{seed}-{number}")
             judged = bench.run(
                 ["evaluate", ran.out, "--data", flowers / "test"], f"tail-{seed}-{number}-judged"
