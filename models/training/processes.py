@@ -53,6 +53,8 @@ class Place:
 class _Here:
     place: Place = Place()
     group: Any = None  # of all processes, on the CPU, for waiting
+    meeting: Any = None  # where processes find each other, with their rank and number
+    meetings: int = 0
 
 
 _here = _Here()
@@ -80,7 +82,7 @@ def connected(settings: TrainSettings) -> Iterator[Place]:
     if cuda:
         _refuse_few_gpus(wanted, torch.cuda.device_count())
         torch.cuda.set_device(wanted.local)
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    _meet("cpu:gloo,cuda:nccl" if cuda else "gloo")
     _here.group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
     _here.place = wanted
     try:
@@ -88,6 +90,22 @@ def connected(settings: TrainSettings) -> Iterator[Place]:
     finally:
         _here.group, _here.place = None, Place()
         torch.distributed.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """Join the others, under names that no earlier meeting has used.
+
+    torch gives every group the same names after the last one was taken down, so that a second
+    training in the same processes could find the addresses that the first one left.
+    """
+    import torch
+
+    if _here.meeting is None:
+        _here.meeting = next(torch.distributed.rendezvous("env://"))
+    store, rank, count = _here.meeting
+    _here.meetings += 1
+    own = torch.distributed.PrefixStore(f"training {_here.meetings}", store)
+    torch.distributed.init_process_group(backend, store=own, rank=rank, world_size=count)
 
 
 def started_by_torchrun() -> bool:
