@@ -56,8 +56,9 @@ def _backbone_seconds(checkpoint: Path, bench: Bench) -> float:
 
     from models.checkpoint import build, load_checkpoint
     from models.classifier import Classifier
-    from models.features import BATCH, Backbone
+    from models.features import Backbone
     from models.images import load_batches
+    from models.views import BATCH
 
     found = load_checkpoint(checkpoint)
     backbone = Backbone(found.architecture, found.options, Classifier(build(found), found.contract))
