@@ -192,7 +192,7 @@ class Course:
         stopping = lightning.pytorch.callbacks.EarlyStopping(
             self.keeper.criterion,
             mode="max",
-            patience=self._settings.patience,
+            patience=stage.patience,
             check_on_train_epoch_end=False,
         )
         steps = len(loaders[0]) * stage.epochs

@@ -9,6 +9,7 @@ a schedule of its own and begins with the best weights so far.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 
 from models.training.settings import TrainSettings
@@ -33,6 +34,17 @@ class Stage:
     @property
     def epochs(self) -> int:
         return self.settings.recipe.epochs
+
+    @property
+    def patience(self) -> int:
+        """Epochs without a better one before it stops.
+
+        LDAM gains most once its class weights have begun: it never stops before that.
+        """
+        loss = self.settings.techniques.loss
+        deferred = loss.name == "ldam" and loss.reweight_from < 1.0
+        waited = math.ceil(loss.reweight_from * self.epochs) if deferred else 0
+        return self.settings.patience + waited
 
     @property
     def on_features(self) -> bool:

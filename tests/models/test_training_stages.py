@@ -20,7 +20,7 @@ from models.checkpoint import load_checkpoint, save_checkpoint
 from models.data.labelled import DataError
 from models.training.settings import FROZEN, TrainingError, TrainSettings, check
 from models.training.stages import plan
-from models.training.techniques import Descent, Mixing, Stages, Techniques
+from models.training.techniques import Descent, LossChoice, Mixing, Stages, Techniques
 
 if importlib.util.find_spec("lightning") is None:
     pytest.skip("needs the extra 'train'", allow_module_level=True)
@@ -364,3 +364,15 @@ def test_more_blocks_than_there_are(settings: TrainSettings) -> None:
     with pytest.raises(TrainingError, match="mobilenet_v2 has 19 blocks"):
         finetune.train(dataclasses.replace(settings, techniques=frozen(unfreeze_blocks=20)))
     assert not settings.out.exists()
+
+
+def test_ldam_does_not_stop_before_its_class_weights_begin(tmp_path: Path) -> None:
+    def patience(loss: LossChoice) -> int:
+        settings = TrainSettings(
+            out=tmp_path, epochs=40, patience=10, techniques=Techniques(loss=loss)
+        )
+        return plan(settings)[0].patience
+
+    assert patience(LossChoice("ldam", reweight_from=0.8)) == 42
+    assert patience(LossChoice("ldam", reweight_from=1.0)) == 10, "they never begin"
+    assert patience(LossChoice(balanced=True)) == 10

@@ -62,18 +62,22 @@ class Bench:
             raise UserError(f"not run: there is no {part} to measure on.", "", "give --data DIR")
         return self.data / part
 
-    def run(self, words: Sequence[object], out: str) -> Ran:
+    def run(self, words: Sequence[object], out: str, after: Ran | None = None) -> Ran:
         """`exporter WORDS --out OUT`, unless it ran here before.
+
+        Args:
+            after: the command whose result this one reads; run anew, this one is too.
 
         Raises:
             UserError: the command failed; its last lines are told.
         """
+        reads = [after.command, after.seconds] if after is not None else []
         folder, kept = self.work / out, self.work / f"{out}.{_SECONDS}"
         typed = [str(word) for word in words]
         command = self._shown(["exporter", *typed, "--out", f"runs/{out}"])
         if kept.is_file() and not self.anew:
             known = json.loads(kept.read_text(encoding="utf-8"))
-            if known["words"] == typed:
+            if known["words"] == typed and known["reads"] == reads:
                 return Ran(folder, known["seconds"], command)
         for old in (kept, folder):
             if old.is_dir():
@@ -90,7 +94,7 @@ class Bench:
         if done.returncode:
             told = "\n".join((done.stdout + done.stderr).strip().splitlines()[-6:])
             raise UserError(f"{typed[0]} ended with {done.returncode}: {told}")
-        content = json.dumps({"words": typed, "seconds": seconds})
+        content = json.dumps({"words": typed, "reads": reads, "seconds": seconds})
         kept.write_text(content, encoding="utf-8")
         return Ran(folder, seconds, command)
 

@@ -66,10 +66,13 @@ def measure(bench: Bench) -> list[Row]:
             words = ["train", "--data", table, "--validation", validation,
                      "--weights", bench.file(WEIGHTS), "--freeze", "backbone",
                      "--feature-cache", bench.work / "features-of-tails", "--epochs", 40,
-                     "--best", "macro-f1", "--no-temperature", "--seed", seed, *flags]  # fmt: skip
+                     "--best", "macro-f1", "--patience", 40, "--no-temperature",
+                     "--seed", seed, *flags]  # fmt: skip
             ran = bench.run(words, f"tail-{seed}-{number}")
             judged = bench.run(
-                ["evaluate", ran.out, "--data", flowers / "test"], f"tail-{seed}-{number}-judged"
+                ["evaluate", ran.out, "--data", flowers / "test"],
+                f"tail-{seed}-{number}-judged",
+                after=ran,
             )
             shown = judged.read("evaluation.json")
             scores[name].append(float(shown["files"][shown["main"]]["scores"]["macro"]["f1"]))

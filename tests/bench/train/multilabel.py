@@ -23,10 +23,10 @@ def measure(bench: Bench) -> list[Row]:
     exported = bench.run(
         ["export", ran.out / "checkpoint.safetensors", "--calibration", ran.out / "data" / "train",
          "--images", ran.out / "data" / "validation", "--formats", "onnx,tflite-int8"],
-        "several-dist",
+        "several-dist", after=ran,
     )  # fmt: skip
-    before = _judged(bench, ran.out, test, "several-float")
-    after = _judged(bench, exported.out / "model_int8.tflite", test, "several-int8")
+    before = _judged(bench, ran.out, test, "several-float", ran)
+    after = _judged(bench, exported.out / "model_int8.tflite", test, "several-int8", exported)
     f1, int8 = (_macro_f1(each) for each in (before, after))
     figure = f"drawn pictures of several snakes ({IMAGES} new ones), macro F1 at tuned thresholds"
     return [
@@ -37,8 +37,8 @@ def measure(bench: Bench) -> list[Row]:
     ]  # fmt: skip
 
 
-def _judged(bench: Bench, model: Path, test: Path, name: str) -> Ran:
-    return bench.run(["evaluate", model, "--data", test / "labels.csv"], name)
+def _judged(bench: Bench, model: Path, test: Path, name: str, after: Ran) -> Ran:
+    return bench.run(["evaluate", model, "--data", test / "labels.csv"], name, after)
 
 
 def _macro_f1(ran: Ran) -> float:
