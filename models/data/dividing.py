@@ -14,7 +14,7 @@ from models.data.folder import BrokenImage, refuse_duplicates, refuse_other_clas
 from models.data.labelled import DataError, LabelledSet
 from models.data.looking import NEAR_BITS, Looks, look_at, near_pairs, refuse_many_broken
 from models.data.reading import read_set, with_classes
-from models.data.split import find_given_split
+from models.data.split import find_given_split, too_small
 from models.data.split_file import apply_split, refuse_divided_groups, write_split
 from models.data.stratify import TEST, TRAIN, VALIDATION, by_draw, iteratively, units_of
 from models.data.words import plural, short
@@ -309,14 +309,7 @@ def _refuse_unlearned(train: LabelledSet) -> None:
 
 
 def _refuse_single_images(whole: LabelledSet) -> None:
-    different: list[set[str]] = [set() for _ in whole.classes]
-    for item in whole.items:
-        different[item.class_index].add(item.digest)
-    small = [
-        f"{name} ({len(found)})"
-        for name, found in zip(whole.classes, different, strict=True)
-        if len(found) < 2
-    ]
+    small = too_small(whole)
     if small:
         raise DataError(
             f"{whole.root} has classes too small to divide: {short(small)}.",

@@ -96,15 +96,24 @@ def load_split(path: Path, fraction: float, seed: int) -> tuple[LabelledSet, Lab
     return split(load_folder(path), fraction, seed)
 
 
-def _refuse_small_classes(folder_set: LabelledSet) -> None:
-    different: list[set[str]] = [set() for _ in folder_set.classes]
-    for item in folder_set.items:
+def too_small(labelled: LabelledSet) -> list[str]:
+    """Classes with fewer than two different images, each with how many it has.
+
+    Args:
+        labelled: a set of one class an image.
+    """
+    different: list[set[str]] = [set() for _ in labelled.classes]
+    for item in labelled.items:
         different[item.class_index].add(item.digest)
-    small = [
+    return [
         f"{name} ({len(found)})"
-        for name, found in zip(folder_set.classes, different, strict=True)
+        for name, found in zip(labelled.classes, different, strict=True)
         if len(found) < 2
     ]
+
+
+def _refuse_small_classes(folder_set: LabelledSet) -> None:
+    small = too_small(folder_set)
     if small:
         raise DataError(
             f"{folder_set.root} has classes too small to divide: {', '.join(small)}.",
